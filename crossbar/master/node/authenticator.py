@@ -1,0 +1,45 @@
+"""The master hears a node's address when it authenticates, and refreshes its record once it has proven its key."""
+
+from contextvars import ContextVar
+
+from crossbar_cluster.overlay import Record
+
+AUTHENTICATOR = Record(
+    target="crossbar.master.node.authenticator:Authenticator",
+    kind="subclass",
+    members=("_authenticate", "_auth_node"),
+    why="The release looks a node up by its key and nothing else: the address on record stays what it was when the node "
+    "was paired.",
+    retire="When the released master refreshes node records by what a node says after its proof.",
+    relies_on=("crossbar.master.node.authenticator:Authenticator.onJoin",),
+)
+
+# The release passes only the public key on to _auth_node. A context variable is right here and an attribute is not:
+# each authentication is a coroutine with a context of its own, and several can be under way.
+_hello: ContextVar[dict] = ContextVar("details of the HELLO being authenticated")
+
+
+@AUTHENTICATOR
+class AddressKeepingAuthenticator:
+    """Knows the HELLO behind a node's authentication, and takes the word of a node that has proven its key."""
+
+    async def _authenticate(self, realm, authid, details):
+        before = _hello.set(details)
+        try:
+            return await super()._authenticate(realm, authid, details)
+        finally:
+            _hello.reset(before)
+
+    def _auth_node(self, pubkey, details=None):
+        from crossbar_cluster.control.authentication import heard
+
+        auth = super()._auth_node(pubkey)
+        heard(self.log, auth["authid"], details or _hello.get({}))
+        return auth
+
+    def node_proven(self, pubkey, authid, authextra):
+        """The node with this key has proven it. :returns: its authextra on record, for its WELCOME."""
+        from crossbar_cluster.control.authentication import proven
+        from crossbar_cluster.control.records import NodeRecords
+
+        return proven(self.log, NodeRecords(self._db, self._schema), pubkey, authid, authextra)

@@ -1,0 +1,76 @@
+"""A proxy worker's connections can be pointed elsewhere, and what was stopped is never used again."""
+
+from autobahn import wamp
+
+from crossbar_cluster.overlay import Record
+
+CONTROLLER = "crossbar.worker.proxy:ProxyController"
+
+REPOINT = Record(
+    target=CONTROLLER,
+    kind="add",
+    members=("repoint_proxy_connection",),
+    why="A connection's address is fixed for ever: a router worker that moved is not found again.",
+    retire="When a released proxy worker has a call that changes a connection's address.",
+    relies_on=(f"{CONTROLLER}.get_backend_config", "crossbar.worker.proxy:ProxyConnection"),
+)
+
+
+def _forgetting(member):
+    return Record(
+        target=f"{CONTROLLER}.{member}",
+        kind="wrap",
+        members=(member,),
+        why="A stopped connection stays among those that clients are sent to, and one started anew under the name that "
+        "a route uses never gets there.",
+        retire="When the released proxy worker derives the connections it uses from its routes.",
+        reason="Worker classes are named in maps that other modules have imported; the method is called as it is.",
+        relies_on=(f"{CONTROLLER}.start_proxy_realm_route",),
+    )
+
+
+START_CONNECTION = _forgetting("start_proxy_connection")
+STOP_CONNECTION = _forgetting("stop_proxy_connection")
+STOP_ROUTE = _forgetting("stop_proxy_realm_route")
+
+ENDPOINT = Record(
+    target="crossbar.worker.proxy:_create_transport_endpoint",
+    kind="wrap",
+    members=("_create_transport_endpoint",),
+    why="A router whose host name has IPv6 addresses only cannot be reached: the release looks up IPv4.",
+    retire="When the endpoint that Autobahn makes of a host name looks up IPv6 as well.",
+    reason="A module function.",
+)
+
+
+@REPOINT
+@wamp.register(None)
+def repoint_proxy_connection(self, connection_id, config, details=None):
+    """Let a running connection lead to another address from now on.
+
+    One call and one assignment: there is no moment in which a realm that uses the connection has no route.
+
+    :param connection_id: run-time id of the connection.
+    :param config: its new configuration, as for ``start_proxy_connection``.
+    :returns: the connection's run-time information.
+    :raises ApplicationError: ``crossbar.error.no_such_object``, ``crossbar.error.invalid_configuration``.
+    """
+    from crossbar_cluster.proxy.connections import repoint
+
+    return repoint(self, connection_id, config)
+
+
+@START_CONNECTION
+@STOP_CONNECTION
+@STOP_ROUTE
+def derive_connections_anew(wrapped, instance, args, kwargs):
+    from crossbar_cluster.proxy.connections import derive_anew
+
+    return wrapped(*args, **kwargs).addBoth(derive_anew, instance)
+
+
+@ENDPOINT
+def create_transport_endpoint(wrapped, instance, args, kwargs):
+    from crossbar_cluster.proxy.connections import resolving_endpoint
+
+    return resolving_endpoint(*args, **kwargs) or wrapped(*args, **kwargs)

@@ -1,0 +1,96 @@
+"""Calls from the master to nodes and their workers: each with a timeout, each error with the node's name.
+
+Also which nodes have a management session (`Arrivals`): a node is there as long as its newest session lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+from uuid import UUID
+
+from autobahn.wamp.exception import ApplicationError
+from twisted.internet.defer import Deferred, TimeoutError
+
+CALL_TIMEOUT_S = 10.0
+#: A worker is a process: on a busy machine it takes its time.
+START_WORKER_TIMEOUT_S = 60.0
+
+NO_SUCH_PROCEDURE = "wamp.error.no_such_procedure"
+NO_SUCH_OBJECT = "crossbar.error.no_such_object"
+NO_SUCH_WORKER = "crossbar.error.no_such_worker"
+
+
+class NodeCallFailed(Exception):
+    """A call to a node failed. The message names node, procedure and reason."""
+
+    def __init__(self, node: str, procedure: str, error: str, message: str) -> None:
+        super().__init__(f"{node}: {procedure} failed with {error}: {message}")
+        self.node = node
+        self.error = error  #: WAMP error URI
+
+    @property
+    def is_unreachable(self) -> bool:
+        """The node, or the worker, is not there or does not answer."""
+        return self.error in (NO_SUCH_PROCEDURE, "timeout", "wamp.error.canceled", "wamp.error.runtime_error")
+
+
+class NodeCalls:
+    """Calls through the management realm.
+
+    :param session: the session of the realm's management controller.
+    :param reactor: for timeouts.
+    """
+
+    def __init__(self, session: Any, reactor: Any) -> None:
+        self._session = session
+        self._reactor = reactor
+
+    async def node(self, node: str, procedure: str, *args: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
+        """Call a procedure of the node's controller. :raises NodeCallFailed:"""
+        return await self._call(node, procedure, args, timeout_s)
+
+    async def worker(self, node: str, worker: str, procedure: str, *args: Any) -> Any:
+        """Call a procedure of a worker on the node. :raises NodeCallFailed:"""
+        return await self._call(node, f"worker.{worker}.{procedure}", args, CALL_TIMEOUT_S)
+
+    async def _call(self, node: str, procedure: str, args: tuple[Any, ...], timeout_s: float) -> Any:
+        called: Deferred[Any] = self._session.call(f"crossbarfabriccenter.node.{node}.{procedure}", *args)
+        called.addTimeout(timeout_s, self._reactor)
+        try:
+            return await called
+        except TimeoutError:
+            raise NodeCallFailed(node, procedure, "timeout", f"no answer within {timeout_s:g} s") from None
+        except ApplicationError as e:
+            raise NodeCallFailed(node, procedure, e.error, str(e.args[0]) if e.args else "") from e
+
+
+async def or_none(call: Awaitable[Any], *expected: str) -> Any:
+    """The call's result; None if it fails with one of the ``expected`` WAMP errors. :raises NodeCallFailed: otherwise."""
+    try:
+        return await call
+    except NodeCallFailed as e:
+        if e.error in expected:
+            return None
+        raise
+
+
+class Arrivals:
+    """Which sessions nodes have joined with. An old session that ends late says nothing about a newer one."""
+
+    def __init__(self) -> None:
+        self._authid_of: dict[int, str] = {}
+
+    def joined(self, session: int, authid: str) -> None:
+        self._authid_of[session] = authid
+
+    def left(self, session: int) -> bool:
+        """Forget the session. :returns: whether its node is gone: it had no other session."""
+        authid = self._authid_of.pop(session, None)
+        return authid is None or authid not in self._authid_of.values()
+
+
+def tell_arrival(arealm_manager: Any, node_oid: str) -> None:
+    """Tell the reconcilers of all realms that a node has joined. Each decides whether it has to do with it."""
+    for monitor in list(arealm_manager._monitors.values()):
+        monitor.reconciler.node_arrived(UUID(node_oid))

@@ -1,0 +1,262 @@
+"""Keeps one application realm as it is configured: its router workers serving, its proxies pointed at them.
+
+Triggered by the arrival of a node that the realm has to do with, and by the sweep. One pass: read what is desired,
+then for every router worker, and after that for every proxy worker, all at the same time: observe, plan, apply. What
+goes wrong at one of them is logged and tried again; it never holds up another. Ends where a node's own procedures begin.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from cfxdb.mrealm import WorkerGroupStatus
+from twisted.internet.defer import Deferred, DeferredList
+
+from crossbar_cluster.control.desired import read_realm, realm_is_running, record_port
+from crossbar_cluster.control.loop import Outcome, ReconcileLoop
+from crossbar_cluster.control.nodes import (
+    NO_SUCH_OBJECT,
+    NO_SUCH_PROCEDURE,
+    NO_SUCH_WORKER,
+    START_WORKER_TIMEOUT_S,
+    NodeCallFailed,
+    NodeCalls,
+    or_none,
+)
+from crossbar_cluster.core.realm import (
+    DesiredRealm,
+    ObservedProxy,
+    ObservedRouter,
+    Placement,
+    ProxyStep,
+    ProxyWorker,
+    RepointConnection,
+    RouterStep,
+    StartConnection,
+    StartListener,
+    StartRealm,
+    StartRole,
+    StartRoute,
+    StartWorker,
+    plan_proxy,
+    plan_router,
+)
+from crossbar_cluster.proxy.connections import endpoint_of
+
+#: Ports that router workers listen on for proxies; the first free one is taken.
+PORT_RANGE = (10000, 10100)
+#: How long a proxy tries to reach a router worker before it tells the client.
+CONNECT_TIMEOUT_S = 5
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What a pass did at one worker."""
+
+    applied: int  #: number of steps
+    port: int | None = None  #: where a router worker listens; None: it does not yet
+
+
+class RealmReconciler:
+    """Reconciler of one application realm.
+
+    :param manager: the release's ``ApplicationRealmManager`` that the realm was started with.
+    :param arealm_oid: the realm's object id.
+    :param log: a txaio logger.
+    """
+
+    def __init__(self, manager: Any, arealm_oid: UUID, log: Any) -> None:
+        self._manager = manager
+        self._arealm_oid = arealm_oid
+        self._log = log
+        self._calls = NodeCalls(manager._session, manager._reactor)
+        self._desired: DesiredRealm | None = None
+        self._told: set[str] = set()
+        self.loop = ReconcileLoop(self._reconcile, manager._reactor, self._unexpected)
+
+    def node_arrived(self, node_oid: UUID) -> None:
+        """A node has joined: look at once, if this realm has to do with it or has not looked at anything yet."""
+        if self._desired is None or self._desired.concerns(node_oid):
+            self.loop.mark()
+
+    # -- one pass -----------------------------------------------------------------------------------------------
+
+    async def _reconcile(self) -> Outcome:
+        desired = self._desired = read_realm(self._manager, self._arealm_oid)
+        if desired is None:
+            return Outcome.CONVERGED
+        if len(desired.placements) > 1:
+            self._tell_once(
+                f"Realm {desired.name} is on {len(desired.placements)} router workers, which are not linked with each "
+                "other yet: clients on different ones cannot reach each other. Use a worker group with scale 1."
+            )
+        routers = await _all_at_once(self._serve(desired, placement) for placement in desired.placements)
+        backends = {
+            placement.connection_id: (placement.address, result.port)
+            for placement, result in zip(desired.placements, routers, strict=True)
+            if isinstance(result, _Done) and result.port and placement.address
+        }
+        proxies = await _all_at_once(self._point(desired, proxy, backends) for proxy in desired.proxies)
+        problems = [result for result in (*routers, *proxies) if isinstance(result, Exception)]
+        self._tell_problems(desired, problems)
+        applied = any(getattr(result, "applied", 0) for result in (*routers, *proxies))
+        if problems or applied or len(backends) < len(desired.placements) or not desired.placements or not desired.proxies:
+            return Outcome.PROGRESSED if applied else Outcome.WAITING
+        await self._announce_running()
+        return Outcome.CONVERGED
+
+    async def _serve(self, desired: DesiredRealm, placement: Placement) -> _Done:
+        observed = await self._observe_router(desired, placement)
+        steps = plan_router(desired, observed)
+        port = observed.port
+        for step in steps:
+            port = await self._apply_to_router(desired, placement, step) or port
+        if port is not None and port != placement.port:
+            record_port(self._manager, placement.oid, port, WorkerGroupStatus.RUNNING, time.time_ns())
+        return _Done(len(steps), port)
+
+    async def _observe_router(self, desired: DesiredRealm, placement: Placement) -> ObservedRouter:
+        node, worker = placement.node, placement.worker
+        if not await or_none(self._calls.node(node, "get_worker", worker), NO_SUCH_WORKER):
+            return ObservedRouter()
+        transport = await or_none(
+            self._calls.worker(node, worker, "get_router_transport", placement.transport_id), NO_SUCH_OBJECT
+        )
+        realm = await or_none(self._calls.worker(node, worker, "get_router_realm", desired.realm_id), NO_SUCH_OBJECT)
+        role_ids = set()
+        for role in desired.roles if realm else ():
+            call = self._calls.worker(node, worker, "get_router_realm_role", desired.realm_id, role.id)
+            if await or_none(call, NO_SUCH_OBJECT):
+                role_ids.add(role.id)
+        return ObservedRouter(
+            running=True,
+            has_realm=bool(realm),
+            role_ids=frozenset(role_ids),
+            port=transport["config"]["endpoint"]["port"] if transport else None,
+        )
+
+    async def _apply_to_router(self, desired: DesiredRealm, placement: Placement, step: RouterStep) -> int | None:
+        """Apply one step. :returns: the port that the worker listens on, if the step made it listen."""
+        node, worker = placement.node, placement.worker
+        match step:
+            case StartWorker():
+                options = {"env": {"inherit": ["PYTHONPATH"]}, "title": f"Managed router worker {worker}", "extra": {}}
+                await self._calls.node(
+                    node, "start_worker", worker, "router", options, timeout_s=START_WORKER_TIMEOUT_S
+                )
+            case StartRealm():
+                await self._calls.worker(node, worker, "start_router_realm", desired.realm_id, {"name": desired.name})
+            case StartRole(role):
+                await self._calls.worker(
+                    node, worker, "start_router_realm_role", desired.realm_id, role.id, dict(role.config)
+                )
+            case StartListener():
+                config = {
+                    "id": placement.transport_id,
+                    "type": "rawsocket",
+                    "endpoint": {"type": "tcp", "portrange": list(PORT_RANGE)},
+                    "options": {},
+                    "serializers": ["cbor"],
+                    "auth": {"cryptosign-proxy": {"type": "static", "principals": dict(desired.principals)}},
+                }
+                started = await self._calls.worker(
+                    node, worker, "start_router_transport", placement.transport_id, config
+                )
+                return int(started["config"]["endpoint"]["port"])
+        return None
+
+    async def _point(
+        self, desired: DesiredRealm, proxy: ProxyWorker, backends: Mapping[str, tuple[str, int]]
+    ) -> _Done:
+        observed = await self._observe_proxy(desired, proxy, backends)
+        steps = plan_proxy(desired, backends, observed)
+        for step in steps:
+            await self._apply_to_proxy(desired, proxy, step)
+        return _Done(len(steps))
+
+    async def _observe_proxy(
+        self, desired: DesiredRealm, proxy: ProxyWorker, backends: Mapping[str, tuple[str, int]]
+    ) -> ObservedProxy:
+        node, worker = proxy.node, proxy.worker
+        routes = await or_none(
+            self._calls.worker(node, worker, "list_proxy_realm_routes", desired.name), NO_SUCH_OBJECT
+        )
+        connections = {}
+        for connection_id in backends:
+            connection = await or_none(
+                self._calls.worker(node, worker, "get_proxy_connection", connection_id), NO_SUCH_OBJECT
+            )
+            if connection:
+                connections[connection_id] = endpoint_of(connection["config"])
+        return ObservedProxy(connections, tuple(route["config"] for route in routes or ()))
+
+    async def _apply_to_proxy(self, desired: DesiredRealm, proxy: ProxyWorker, step: ProxyStep) -> None:
+        node, worker = proxy.node, proxy.worker
+        match step:
+            case StartConnection(connection_id, host, port):
+                config = _connection_config(connection_id, host, port)
+                await self._calls.worker(node, worker, "start_proxy_connection", connection_id, config)
+            case RepointConnection(connection_id, host, port, was):
+                config = _connection_config(connection_id, host, port)
+                try:
+                    await self._calls.worker(node, worker, "repoint_proxy_connection", connection_id, config)
+                except NodeCallFailed as e:
+                    if e.error != NO_SUCH_PROCEDURE:
+                        raise
+                    raise NodeCallFailed(
+                        node,
+                        "repoint_proxy_connection",
+                        e.error,
+                        f"{connection_id} stays at {was[0]}:{was[1]} although the router is at {host}:{port} now: this "
+                        "proxy runs without crossbar-cluster. Install it there, or restart the proxy.",
+                    ) from e
+                self._log.info(
+                    "Proxy {node}: connection {connection_id} re-pointed from {was} to {now}",
+                    node=node,
+                    connection_id=connection_id,
+                    was=f"{was[0]}:{was[1]}",
+                    now=f"{host}:{port}",
+                )
+            case StartRoute(connection_id, roles):
+                route = {role: connection_id for role in roles}
+                await self._calls.worker(node, worker, "start_proxy_realm_route", desired.name, route)
+
+    # -- what operators are told --------------------------------------------------------------------------------
+
+    async def _announce_running(self) -> None:
+        arealm = realm_is_running(self._manager, self._arealm_oid, time.time_ns())
+        if arealm is not None:
+            started = {"oid": str(arealm.oid), "status": "RUNNING", "changed": arealm.changed}
+            await self._manager._session.publish(
+                f"{self._manager._prefix}.on_arealm_started", started, options=self._manager._PUBOPTS
+            )
+
+    def _tell_problems(self, desired: DesiredRealm, problems: list[Exception]) -> None:
+        # a node on its way up is no news, and one that stays away is told of once, not at every attempt
+        lasting = {str(p) for p in problems if not (isinstance(p, NodeCallFailed) and p.is_unreachable)}
+        for problem in lasting - self._told:
+            self._log.warn("Realm {realm}: {problem} (will try again)", realm=desired.name, problem=problem)
+        self._told = {told for told in self._told if told in lasting} | lasting
+
+    def _unexpected(self, error: Exception) -> None:
+        if str(error) not in self._told:
+            self._told.add(str(error))
+            self._log.failure("Realm {oid}: a pass failed and is tried again", oid=str(self._arealm_oid))
+
+
+def _connection_config(connection_id: str, host: str, port: int) -> dict[str, Any]:
+    endpoint = {"type": "tcp", "host": host, "port": port, "timeout": CONNECT_TIMEOUT_S}
+    return {
+        "transport": {"type": "rawsocket", "endpoint": endpoint, "url": f"ws://{connection_id}", "serializer": "cbor"},
+        "auth": {"cryptosign-proxy": {"type": "static"}},
+    }
+
+
+async def _all_at_once(work: Iterable[Coroutine[Any, Any, _Done]]) -> list[_Done | Exception]:
+    """Run all of ``work`` at the same time. :returns: for each its result, or the exception it ended with."""
+    results = await DeferredList([Deferred.fromCoroutine(each) for each in work], consumeErrors=True)
+    return [result if succeeded else result.value for succeeded, result in results]

@@ -1,0 +1,349 @@
+"""A whole cluster of the lab: master, routers and proxies as real ``crossbar`` processes, configured over WAMP.
+
+What a user would do by hand (``crossbar edge keys``, ``crossbar master start``, ``crossbar edge start``, management
+calls), in the same order and with the same commands. `Cluster.patched` decides whether the processes run the patch
+set or, with ``CROSSBAR_CLUSTER=off``, the release as it is; a single node can differ (`Node.patched`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autobahn.wamp import cryptosign
+
+from crossbar_cluster.lab import client as lab_client
+from crossbar_cluster.lab.client import Caller, Client, JoinFailed
+from crossbar_cluster.lab.host import Host, LoopbackNetwork
+from crossbar_cluster.lab.process import NodeProcess, ProcessFailed
+
+MASTER_PORT = 9000
+PROXY_PORT = 8080
+BOOT_TIMEOUT_S = 90.0
+MREALM = "crossbarfabriccenter.mrealm."
+
+#: A master's own configuration, merged into the built-in one: "COPY" keeps an entry, null drops it. What is dropped
+#: would fetch something from the Internet at start.
+MASTER_CONFIG = {
+    "version": 2,
+    "controller": {"id": "master1", "blockchain": None, "ipfs": None},
+    "workers": [{"transports": ["COPY", "COPY", {"paths": {"autobahn": None}}]}, "COPY"],
+}
+
+
+@dataclass
+class Node:
+    """A node's configuration and, while it runs, its process."""
+
+    name: str
+    host: Host
+    directory: Path
+    patched: bool = True
+    cluster_ip: str | None = None  #: what CROSSBAR_NODE_CLUSTER_IP says; None: not set
+    process: NodeProcess | None = None
+    oid: str = ""  #: object id of the node's record on the master
+
+    @property
+    def cbdir(self) -> Path:
+        return self.directory / ".crossbar"
+
+    @property
+    def running(self) -> NodeProcess:
+        """The node's process. :raises ProcessFailed: it has none."""
+        if self.process is None:
+            raise ProcessFailed(f"{self.name} has not been started")
+        return self.process
+
+
+@dataclass
+class Realm:
+    """An application realm of the cluster: its name and the worker group and web cluster it runs on."""
+
+    name: str
+    oid: str
+    workergroup: str
+
+
+@dataclass
+class Cluster:
+    """A cluster in ``directory``. An async context manager: on exit no process of it is left."""
+
+    directory: Path
+    master_host: Host
+    client_host: Host  #: where management and application clients connect from
+    patched: bool = True
+    nodes: dict[str, Node] = field(default_factory=dict)
+    tell: Callable[[str], None] = lambda step: None  #: told what is being done, for progress displays
+    management: Client | None = None
+    on_exit: list[Callable[[], None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.master = Node("master", self.master_host, self.directory / "master", self.patched)
+        self.watched = self.directory / "nodes"  #: the master pairs every node whose key it finds below
+        self.webcluster = ""
+
+    async def __aenter__(self) -> Cluster:
+        self.watched.mkdir(parents=True, exist_ok=True)
+        (self.directory / "home").mkdir(exist_ok=True)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Kill every process of the cluster."""
+        if self.management is not None:
+            await self.management.close()
+        alive = [node.process for node in [*self.nodes.values(), self.master] if node.process is not None]
+        await asyncio.gather(*(process.kill() for process in alive))
+        for undo in self.on_exit:
+            undo()
+
+    # -- processes ----------------------------------------------------------------------------------------------
+
+    def environment(self, node: Node) -> dict[str, str]:
+        """The environment of ``node``'s processes: this one's, less what belongs to another cluster or to pytest."""
+        env = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("CROSSBAR_", "PYTEST_", "MAILGUN_", "INFURA_")) and k != "PYTHONPATH"
+        }
+        env["HOME"] = str(self.directory / "home")
+        env["CROSSBAR_FABRIC_URL"] = f"ws://{_in_url(self.master_host.address)}:{MASTER_PORT}/ws"
+        env["CROSSBAR_CLUSTER"] = "on" if node.patched else "off"
+        if node is self.master:
+            env["CROSSBAR_FABRIC_SUPERUSER"] = str(self.directory / "home" / ".crossbar" / "default.pub")
+            env["CROSSBAR_WATCH_TO_PAIR"] = str(self.watched)
+        else:
+            env["CROSSBAR_NODE_ID"] = node.name
+            if node.cluster_ip is not None:
+                env["CROSSBAR_NODE_CLUSTER_IP"] = node.cluster_ip
+        env.update(node.host.environment(node.directory))
+        return env
+
+    async def run(self, node: Node, *argv: str) -> str:
+        """Run ``crossbar`` with ``argv`` to its end as ``node`` would. :returns: its output. :raises ProcessFailed:"""
+        node.directory.mkdir(parents=True, exist_ok=True)
+        process = await NodeProcess.start(
+            f"crossbar {' '.join(argv)}",
+            node.host.command([crossbar_command(), *argv]),
+            self.environment(node),
+            node.directory,
+            node.directory / "commands.log",
+        )
+        try:
+            code = await process.ended(BOOT_TIMEOUT_S)
+        except asyncio.TimeoutError:
+            raise process.failure(f"did not end within {BOOT_TIMEOUT_S:g} s") from None
+        finally:
+            await process.kill()
+        if code != 0:
+            raise process.failure(f"ended with code {code}")
+        return "\n".join(line.text for line in process.lines)
+
+    async def start(self, node: Node) -> NodeProcess:
+        """Start ``node``'s process; does not wait for it to come up."""
+        kind = "master" if node is self.master else "edge"
+        node.process = await NodeProcess.start(
+            node.name,
+            node.host.command([crossbar_command(), kind, "start", f"--cbdir={node.cbdir}"]),
+            self.environment(node),
+            node.directory,
+            node.directory / "node.log",
+        )
+        return node.process
+
+    # -- setting up ---------------------------------------------------------------------------------------------
+
+    def add_node(self, name: str, host: Host, cluster_ip: str | None = "", patched: bool | None = None) -> Node:
+        """Declare an edge node. ``cluster_ip`` "" (the default): the host's address; None: leave the variable unset."""
+        node = Node(
+            name,
+            host,
+            self.watched / name,
+            self.patched if patched is None else patched,
+            host.address if cluster_ip == "" else cluster_ip,
+        )
+        self.nodes[name] = node
+        return node
+
+    async def boot(self) -> None:
+        """Make all keys, start the master and all nodes, pair them; return when the master manages every node."""
+        self.tell("making keys")
+        await asyncio.gather(
+            self._superuser_key(), *(self.make_key(node) for node in self.nodes.values()), return_exceptions=False
+        )
+        self.tell("starting the master")
+        self.master.cbdir.mkdir(parents=True, exist_ok=True)
+        (self.master.cbdir / "config.json").write_text(json.dumps(MASTER_CONFIG))
+        await self.start_master()
+        self.tell("starting the nodes")
+        await asyncio.gather(*(self.bring_up(node) for node in self.nodes.values()))
+
+    async def start_master(self) -> None:
+        """Start the master and a management session on it."""
+        process = await self.start(self.master)
+        await process.line("Management realm controller ready", timeout_s=BOOT_TIMEOUT_S)
+        self.management = await self._retry(
+            lambda: lab_client.join(
+                self.client_host, self.master_host.address, MASTER_PORT, "default", **self._superuser()
+            ),
+            "the management realm can be joined",
+        )
+
+    async def make_key(self, node: Node) -> None:
+        await self.run(node, "edge", "keys", f"--cbdir={node.cbdir}")
+
+    async def bring_up(self, node: Node) -> None:
+        """Start ``node`` and wait until the master can call it."""
+        await self.start(node)
+        await self._retry(lambda: self._find(node), f"{node.name} is managed by the master", process=node.running)
+
+    async def _find(self, node: Node) -> None:
+        record = await self.manage("get_node_by_authid", node.name)
+        node.oid = record["oid"]
+        await self.call("crossbarfabriccenter.remote.node.get_status", node.oid)
+
+    async def _superuser_key(self) -> None:
+        await self.run(self.master, "shell", "init", "--yes")
+
+    def _superuser(self) -> dict[str, Any]:
+        tags = _tags(self.directory / "home" / ".crossbar" / "default.priv")
+        return {
+            "key": cryptosign.CryptosignKey.from_bytes(bytes.fromhex(tags["private-key-ed25519"])),
+            "authid": tags["user-id"],
+        }
+
+    # -- management ---------------------------------------------------------------------------------------------
+
+    async def call(self, procedure: str, *args: Any, timeout_s: float = 30.0) -> Any:
+        """Call a management procedure as the superuser."""
+        assert self.management is not None, "the cluster has not been booted"
+        return await asyncio.wait_for(self.management.call(procedure, *args), timeout_s)
+
+    async def manage(self, procedure: str, *args: Any) -> Any:
+        """Call ``crossbarfabriccenter.mrealm.<procedure>``."""
+        return await self.call(MREALM + procedure, *args)
+
+    async def record(self, node: Node) -> dict[str, Any]:
+        """The node's record on the master."""
+        record = await self.manage("get_node_by_authid", node.name)
+        assert isinstance(record, dict)
+        return record
+
+    async def start_webcluster(self, *proxies: Node) -> None:
+        """Make ``proxies`` the web cluster of all realms: WebSocket at ``ws://PROXY:8080/ws``."""
+        self.tell("configuring the proxies")
+        cluster = await self.manage(
+            "webcluster.create_webcluster", {"name": "web", "tcp_port": PROXY_PORT, "tcp_shared": True}
+        )
+        self.webcluster = cluster["oid"]
+        for proxy in proxies:
+            await self.manage("webcluster.add_webcluster_node", self.webcluster, proxy.oid, {"parallel": 1})
+        await self.manage("webcluster.add_webcluster_service", self.webcluster, "ws", {"type": "websocket"})
+        await self.manage("webcluster.start_webcluster", self.webcluster)
+
+    async def start_realm(self, name: str, router: Node) -> Realm:
+        """Configure and start an application realm on ``router``, open to anonymous clients for everything."""
+        self.tell(f"configuring {name} on {router.name}")
+        routers = await self.manage("routercluster.create_routercluster", {"name": f"routers_{name}"})
+        await self.manage("routercluster.add_routercluster_node", routers["oid"], router.oid, {})
+        group = await self.manage(
+            "routercluster.add_routercluster_workergroup",
+            routers["oid"],
+            {"name": f"group_{name}", "scale": 1, "cluster_oid": routers["oid"]},
+        )
+        await self.manage("routercluster.start_routercluster", routers["oid"])
+        arealm = await self.manage(
+            "arealm.create_arealm", {"name": name, "enable_meta_api": True, "bridge_meta_api": True}
+        )
+        role = await self._role()
+        await self.manage("arealm.add_arealm_role", arealm["oid"], role, {"authmethod": "anonymous"})
+        await self.manage("arealm.start_arealm", arealm["oid"], group["oid"], self.webcluster)
+        return Realm(name, arealm["oid"], group["oid"])
+
+    async def _role(self) -> str:
+        try:
+            role = await self.manage("arealm.get_role_by_name", "anonymous")
+        except Exception:
+            role = await self.manage("arealm.create_role", {"name": "anonymous"})
+            allow = {f"allow_{verb}": True for verb in ("call", "register", "publish", "subscribe")}
+            await self.manage("arealm.add_role_permission", role["oid"], "", {"match": "prefix", **allow})
+        return str(role["oid"])
+
+    # -- clients ------------------------------------------------------------------------------------------------
+
+    async def client(self, realm: str, proxy: Node, timeout_s: float = 5.0) -> Client:
+        """Join ``realm`` through ``proxy`` as an anonymous client. :raises JoinFailed:"""
+        return await lab_client.join(self.client_host, proxy.host.address, PROXY_PORT, realm, timeout_s=timeout_s)
+
+    def caller(self, realm: str, proxy: Node) -> Caller:
+        """A client that calls without pause through ``proxy``; not started."""
+        return Caller(self.client_host, proxy.host.address, PROXY_PORT, realm)
+
+    async def served(self, realm: str, proxy: Node, timeout_s: float = BOOT_TIMEOUT_S) -> None:
+        """Wait until a client is served. :raises JoinFailed: with the last reason, when none is in ``timeout_s``."""
+        caller = self.caller(realm, proxy)
+        since = time.monotonic()
+        caller.start()
+        try:
+            if await caller.served(since, timeout_s) is None:
+                raise JoinFailed(f"{realm} not served through {proxy.name} within {timeout_s:g} s: {caller.last_error}")
+        finally:
+            await caller.stop()
+
+    async def _retry(
+        self,
+        attempt: Callable[[], Any],
+        what: str,
+        timeout_s: float = BOOT_TIMEOUT_S,
+        process: NodeProcess | None = None,
+    ) -> Any:
+        """Await ``attempt()`` until it does not fail. :raises ProcessFailed: naming ``what`` and the last error."""
+        process = process or self.master.running
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                return await attempt()
+            except Exception as e:
+                if not process.running:
+                    raise process.failure(f"ended with code {process.returncode}") from e
+                if time.monotonic() > deadline:
+                    raise process.failure(f"not within {timeout_s:g} s: {what} ({e})") from e
+            await asyncio.sleep(0.1)
+
+
+@contextlib.asynccontextmanager
+async def loopback_cluster(directory: Path, *, patched: bool = True) -> Any:
+    """A cluster on loopback addresses, with no node yet. :yields: the `Cluster` and its `LoopbackNetwork`."""
+    network = LoopbackNetwork(directory)
+    async with Cluster(directory, network.host(), network.host(), patched) as cluster:
+        yield cluster, network
+
+
+def crossbar_command() -> str:
+    """Path of the ``crossbar`` command of this Python. :raises ProcessFailed: it is not installed."""
+    beside = Path(sysconfig.get_path("scripts")) / "crossbar"
+    found = str(beside) if beside.exists() else shutil.which("crossbar")
+    if found is None:
+        raise ProcessFailed(f"no crossbar command beside {sys.executable} or in PATH: pip install crossbar-cluster")
+    return found
+
+
+def _in_url(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _tags(key_file: Path) -> dict[str, str]:
+    lines = key_file.read_text().splitlines()
+    return {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines) if v}

@@ -1,0 +1,1 @@
+"""On every node: what it tells the master and its own workers."""

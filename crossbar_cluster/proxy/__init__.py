@@ -1,0 +1,1 @@
+"""On proxy workers: the connections to router workers and where they point."""

@@ -1,0 +1,90 @@
+"""A proxy worker's backend connections: where they point, and which of them serve a realm and role.
+
+The worker holds connections and routes; which connections serve a realm and role follows from the two and is derived
+anew after every change (`derive_connections_by_auth`), so that nothing stopped or replaced is ever used again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from autobahn.wamp.exception import ApplicationError
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
+
+from crossbar_cluster.core.address import parse_address
+
+
+class InvalidConnection(ValueError):
+    """A connection's configuration that names no TCP endpoint. The message says what is missing."""
+
+
+def endpoint_of(config: Any) -> tuple[str, int]:
+    """Host and port that a connection's configuration points to. :raises InvalidConnection: it names none."""
+    try:
+        endpoint = config["transport"]["endpoint"]
+        host, port = parse_address(endpoint["host"]), endpoint["port"]
+    except (KeyError, TypeError, ValueError) as e:
+        raise InvalidConnection(f"no TCP endpoint in the connection's configuration: {e!r}") from e
+    if not isinstance(port, int) or not 0 < port < 65536:
+        raise InvalidConnection(f"no TCP port in the connection's configuration: {port!r}")
+    return host, port
+
+
+def derive_connections_by_auth(routes: Mapping[str, Mapping[str, Any]], connections: Mapping[str, Any]) -> Any:
+    """For each (realm, role) the set of connections that serve it.
+
+    :param routes: realm -> route id -> route, whose ``config`` maps a role to a connection id.
+    :param connections: connection id -> connection.
+    """
+    serving: dict[tuple[str, str], set[Any]] = {}
+    for realm, realm_routes in routes.items():
+        for route in realm_routes.values():
+            for role, connection_id in route.config.items():
+                if connection_id in connections:
+                    serving.setdefault((realm, role), set()).add(connections[connection_id])
+    return serving
+
+
+def resolving_endpoint(reactor: Any, config: Any) -> IStreamClientEndpoint | None:
+    """An endpoint that looks its host name up at every connect, IPv4 and IPv6 alike; None where the release's will do.
+
+    The released endpoint looks up IPv4 only. It is kept for names with an underscore: Twisted's `HostnameEndpoint`
+    takes those for invalid, and docker-compose, which hands them out, runs on IPv4.
+    """
+    if not isinstance(config, Mapping) or config.get("type") != "tcp" or config.get("tls"):
+        return None
+    host = config["host"]
+    if ":" in host or "_" in host or host.replace(".", "").isdecimal():
+        return None
+    return HostnameEndpoint(reactor, host, config["port"], timeout=config.get("timeout", 10))
+
+
+def derive_anew(result: Any, controller: Any) -> Any:
+    """Bring the worker's connections by realm and role in line with its routes. :returns: ``result``, for callbacks."""
+    controller._connections_by_auth = derive_connections_by_auth(controller._routes, controller._connections)
+    return result
+
+
+def repoint(controller: Any, connection_id: str, config: Any) -> Any:
+    """Give a connection of the worker another configuration, in place: whatever uses it uses the new address.
+
+    :raises ApplicationError: there is no such connection, or the configuration names no endpoint; nothing is changed.
+    """
+    connection = controller._connections.get(connection_id)
+    if connection is None:
+        raise ApplicationError("crossbar.error.no_such_object", f'no proxy connection with ID "{connection_id}"')
+    try:
+        host, port = endpoint_of(config)
+        was = endpoint_of(connection.config)
+    except InvalidConnection as e:
+        raise ApplicationError("crossbar.error.invalid_configuration", f"{connection_id}: {e}") from e
+    connection._config = config
+    controller.log.info(
+        "Proxy connection {connection} re-pointed from {was} to {now}",
+        connection=connection_id,
+        was=f"{was[0]}:{was[1]}",
+        now=f"{host}:{port}",
+    )
+    return connection.marshal()
