@@ -43,7 +43,9 @@ class BuildWithPth(build_py):
     def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
         modules = super().find_package_modules(package, package_dir)
         if package == PATCHES:  # it has two folders: its own, with __init__.py, and the top of the patch tree
-            modules += [(package, file.stem, f"crossbar/{file.name}") for file in sorted((HERE / "crossbar").glob("*.py"))]
+            modules += [
+                (package, file.stem, f"crossbar/{file.name}") for file in sorted((HERE / "crossbar").glob("*.py"))
+            ]
         return modules
 
     def run(self) -> None:
@@ -89,7 +91,7 @@ class EditableWithPth(editable_wheel):
         return WithPth(super()._select_strategy(*args, **kwargs))
 
 
-TEST = ["pytest>=8", "pytest-asyncio>=0.24", "pytest-timeout>=2.3", "hypothesis>=6.100"]
+TEST = ["pytest>=8", "pytest-asyncio>=0.24", "pytest-timeout>=2.3", "hypothesis>=6.100", "setuptools>=77,<85"]
 
 setup(
     name="crossbar-cluster",

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from enum import Enum
+from random import random
 from typing import Any
 
 from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import Deferred
 
 SWEEP_S = 10.0
-_RETRY = backoffPolicy(initialDelay=0.05, maxDelay=SWEEP_S, factor=1.7, jitter=lambda: 0.0)
+_RETRY = backoffPolicy(initialDelay=0.05, maxDelay=SWEEP_S, factor=1.7, jitter=lambda: random() * 0.02)
 
 
 class Outcome(Enum):
@@ -78,10 +79,10 @@ class ReconcileLoop:
 
     def _pass(self) -> None:
         self._busy = True
-        done = Deferred.fromCoroutine(self._guarded(self._marks))
-        done.addBoth(self._passed, self._marks)
+        marks = self._marks
+        Deferred.fromCoroutine(self._guarded()).addBoth(self._passed, marks)
 
-    async def _guarded(self, marks: int) -> Outcome:
+    async def _guarded(self) -> Outcome:
         try:
             return await self._reconcile()
         except Exception as e:

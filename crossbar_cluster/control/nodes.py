@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from typing import Any
 from uuid import UUID
 
-from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.exception import ApplicationError, TransportLost
 from twisted.internet.defer import Deferred, TimeoutError
 
 CALL_TIMEOUT_S = 10.0
@@ -17,6 +17,9 @@ CALL_TIMEOUT_S = 10.0
 START_WORKER_TIMEOUT_S = 60.0
 
 NO_SUCH_PROCEDURE = "wamp.error.no_such_procedure"
+CANCELED = "wamp.error.canceled"
+TIMEOUT = "crossbar.error.timeout"
+TRANSPORT_LOST = "crossbar.error.transport_lost"
 NO_SUCH_OBJECT = "crossbar.error.no_such_object"
 NO_SUCH_WORKER = "crossbar.error.no_such_worker"
 
@@ -31,8 +34,8 @@ class NodeCallFailed(Exception):
 
     @property
     def is_unreachable(self) -> bool:
-        """The node, or the worker, is not there or does not answer."""
-        return self.error in (NO_SUCH_PROCEDURE, "timeout", "wamp.error.canceled", "wamp.error.runtime_error")
+        """The node, or the worker, is not there: on its way up, or gone."""
+        return self.error in (NO_SUCH_PROCEDURE, CANCELED, TRANSPORT_LOST)
 
 
 class NodeCalls:
@@ -55,12 +58,13 @@ class NodeCalls:
         return await self._call(node, f"worker.{worker}.{procedure}", args, CALL_TIMEOUT_S)
 
     async def _call(self, node: str, procedure: str, args: tuple[Any, ...], timeout_s: float) -> Any:
-        called: Deferred[Any] = self._session.call(f"crossbarfabriccenter.node.{node}.{procedure}", *args)
-        called.addTimeout(timeout_s, self._reactor)
         try:
-            return await called
+            called: Deferred[Any] = self._session.call(f"crossbarfabriccenter.node.{node}.{procedure}", *args)
+            return await called.addTimeout(timeout_s, self._reactor)
         except TimeoutError:
-            raise NodeCallFailed(node, procedure, "timeout", f"no answer within {timeout_s:g} s") from None
+            raise NodeCallFailed(node, procedure, TIMEOUT, f"no answer within {timeout_s:g} s") from None
+        except TransportLost as e:
+            raise NodeCallFailed(node, procedure, TRANSPORT_LOST, "the management controller has no session") from e
         except ApplicationError as e:
             raise NodeCallFailed(node, procedure, e.error, str(e.args[0]) if e.args else "") from e
 
@@ -94,3 +98,9 @@ def tell_arrival(arealm_manager: Any, node_oid: str) -> None:
     """Tell the reconcilers of all realms that a node has joined. Each decides whether it has to do with it."""
     for monitor in list(arealm_manager._monitors.values()):
         monitor.reconciler.node_arrived(UUID(node_oid))
+
+
+def stop_reconcilers(arealm_manager: Any) -> None:
+    """Stop the reconcilers of all realms: their management session is gone, its successor starts new ones."""
+    for monitor in list(arealm_manager._monitors.values()):
+        monitor.stop()

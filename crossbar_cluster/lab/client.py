@@ -28,7 +28,7 @@ from autobahn.wamp.types import Challenge, CloseDetails, ComponentConfig, Sessio
 from crossbar_cluster.lab.host import Host  # noqa: E402
 
 # what goes wrong with a connection is told by exceptions; Autobahn would print it, with tracebacks, as well
-logging.getLogger().addHandler(logging.NullHandler())
+logging.getLogger("autobahn").setLevel(logging.CRITICAL + 1)
 
 
 class JoinFailed(ConnectionError):
@@ -46,6 +46,8 @@ class Client(ApplicationSession):  # type: ignore[misc]
         self.joined.add_done_callback(_seen)
 
     def onConnect(self) -> None:
+        if not self.is_connected():
+            return  # given up between the handshake and this call
         key, realm, authid, authrole, authextra = (
             self.config.extra[k] for k in ("key", "realm", "authid", "authrole", "authextra")
         )
@@ -140,15 +142,16 @@ async def join(
 class Caller:
     """A client that calls through a proxy without pause, and joins again whenever it is thrown out.
 
-    It has no retry policy of note on purpose: a new attempt every ``retry_s``, several at a time, so that what it
-    measures is the cluster and not the client's backoff. The first that is served wins.
+    It has no retry policy of note on purpose: a new attempt every ``retry_s``, a few at a time, so that what it
+    measures is the cluster and not the client's backoff, nor a proxy drowned in attempts. The first that is served wins.
     """
 
     host: Host
     address: str
     port: int
     realm: str
-    retry_s: float = 0.05
+    retry_s: float = 0.1
+    attempts: int = 3
     attempt_timeout_s: float = 2.0
     served_at: list[float] = field(default_factory=list)  #: monotonic time of each answered call, seconds
     failures: int = 0  #: attempts and calls that were not answered
@@ -163,8 +166,7 @@ class Caller:
     async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])  # unlike awaiting the task, it does not hide that the caller is cancelled
 
     async def served(self, since: float, timeout_s: float) -> float | None:
         """Monotonic time of the first call answered after ``since``; None when none was within ``timeout_s``."""
@@ -187,7 +189,8 @@ class Caller:
         attempts: set[asyncio.Task[Client]] = set()
         try:
             while True:
-                attempts.add(asyncio.create_task(self._attempt()))
+                if len(attempts) < self.attempts:
+                    attempts.add(asyncio.create_task(self._attempt()))
                 done, attempts = await asyncio.wait(
                     attempts, timeout=self.retry_s, return_when=asyncio.FIRST_COMPLETED
                 )

@@ -15,7 +15,7 @@ import shutil
 import sys
 import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,7 @@ class Cluster:
         self.master = Node("master", self.master_host, self.directory / "master", self.patched)
         self.watched = self.directory / "nodes"  #: the master pairs every node whose key it finds below
         self.webcluster = ""
+        self._started: list[NodeProcess] = []  #: every process that was ever started, so that `stop` misses none
 
     async def __aenter__(self) -> Cluster:
         self.watched.mkdir(parents=True, exist_ok=True)
@@ -102,12 +103,14 @@ class Cluster:
 
     async def stop(self) -> None:
         """Kill every process of the cluster."""
+        killed = await asyncio.gather(*(process.kill() for process in self._started), return_exceptions=True)
         if self.management is not None:
             await self.management.close()
-        alive = [node.process for node in [*self.nodes.values(), self.master] if node.process is not None]
-        await asyncio.gather(*(process.kill() for process in alive))
         for undo in self.on_exit:
             undo()
+        for problem in killed:
+            if isinstance(problem, BaseException):
+                raise problem
 
     # -- processes ----------------------------------------------------------------------------------------------
 
@@ -141,9 +144,10 @@ class Cluster:
             node.directory,
             node.directory / "commands.log",
         )
+        self._started.append(process)
         try:
             code = await process.ended(BOOT_TIMEOUT_S)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise process.failure(f"did not end within {BOOT_TIMEOUT_S:g} s") from None
         finally:
             await process.kill()
@@ -161,6 +165,7 @@ class Cluster:
             node.directory,
             node.directory / "node.log",
         )
+        self._started.append(node.process)
         return node.process
 
     # -- setting up ---------------------------------------------------------------------------------------------
@@ -180,15 +185,13 @@ class Cluster:
     async def boot(self) -> None:
         """Make all keys, start the master and all nodes, pair them; return when the master manages every node."""
         self.tell("making keys")
-        await asyncio.gather(
-            self._superuser_key(), *(self.make_key(node) for node in self.nodes.values()), return_exceptions=False
-        )
+        await _together(self._superuser_key(), *(self.make_key(node) for node in self.nodes.values()))
         self.tell("starting the master")
         self.master.cbdir.mkdir(parents=True, exist_ok=True)
         (self.master.cbdir / "config.json").write_text(json.dumps(MASTER_CONFIG))
         await self.start_master()
         self.tell("starting the nodes")
-        await asyncio.gather(*(self.bring_up(node) for node in self.nodes.values()))
+        await _together(*(self.bring_up(node) for node in self.nodes.values()))
 
     async def start_master(self) -> None:
         """Start the master and a management session on it."""
@@ -208,6 +211,21 @@ class Cluster:
         """Start ``node`` and wait until the master can call it."""
         await self.start(node)
         await self._retry(lambda: self._find(node), f"{node.name} is managed by the master", process=node.running)
+
+    async def move(self, node: Node, host: Host, cluster_ip: str | None = "", *, gently: bool = False) -> NodeProcess:
+        """End ``node``'s process and start it on another ``host``, as a rescheduled pod; does not wait for it to come up.
+
+        :param cluster_ip: as for `add_node`.
+        :param gently: by SIGTERM instead of SIGKILL.
+        """
+        await (node.running.terminate() if gently else node.running.kill())
+        node.host = host
+        node.cluster_ip = host.address if cluster_ip == "" else cluster_ip
+        return await self.start(node)
+
+    def node_key(self, node: Node) -> cryptosign.CryptosignKey:
+        """The private key of ``node``."""
+        return cryptosign.CryptosignKey.from_bytes(bytes.fromhex(_tags(node.cbdir / "key.priv")["private-key-ed25519"]))
 
     async def _find(self, node: Node) -> None:
         record = await self.manage("get_node_by_authid", node.name)
@@ -329,6 +347,16 @@ async def loopback_cluster(directory: Path, *, patched: bool = True) -> Any:
     network = LoopbackNetwork(directory)
     async with Cluster(directory, network.host(), network.host(), patched) as cluster:
         yield cluster, network
+
+
+async def _together(*work: Coroutine[Any, Any, None]) -> None:
+    """Run all of ``work`` at once. What fails first ends the others and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for each in work:
+                group.create_task(each)
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
 
 
 def crossbar_command() -> str:

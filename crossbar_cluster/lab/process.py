@@ -1,4 +1,8 @@
-"""One ``crossbar`` process of the lab: started, its log read line by line with the time of each line, ended for certain."""
+"""One ``crossbar`` process of the lab: started, its log read line by line with each line's time, ended for certain.
+
+The process writes its log file itself and the lab reads the file as it grows: a process outlives the lab's, if it is
+left running, and loses nothing. Nothing here depends on an event loop's care for child processes either.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,17 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+#: How often the log is looked at, seconds: a line's time is late by that much at most.
+POLL_S = 0.01
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
+#: The line of a traceback that says what it is. bjdata, built for NumPy 1, prints a harmless one in every process.
+_ERROR = re.compile(r"(Error|Exception): (?!_ARRAY_API)")
 
 
 class ProcessFailed(RuntimeError):
@@ -38,28 +47,37 @@ class NodeProcess:
     Its whole process group is its own: `kill` ends the workers with the controller, as losing a pod does.
     """
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, log_file: Path) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[bytes], log_file: Path, log_from: int) -> None:
         self.name = name
         self.started_at = time.monotonic()
         self.lines: list[LogLine] = []
         self._process = process
         self._log_file = log_file
+        self._log_position = log_from
+        self._unfinished = b""
+        self._asked_to_end = False
+        self._gone = False
         self._news = asyncio.Event()
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
     async def start(cls, name: str, argv: list[str], env: dict[str, str], cwd: Path, log_file: Path) -> NodeProcess:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            env=env,
-            cwd=cwd,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-            limit=2**22,
-        )
-        return cls(name, process, log_file)
+        """Start ``argv`` and read what it writes to ``log_file``, behind what is there already.
+
+        Never suspends: whoever cancels the caller finds the process either not started or known to the caller.
+        """
+        with open(log_file, "ab") as log:
+            log_from = log.tell()
+            process = subprocess.Popen(
+                argv,
+                env=env,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return cls(name, process, log_file, log_from)
 
     @property
     def pid(self) -> int:
@@ -67,22 +85,38 @@ class NodeProcess:
 
     @property
     def running(self) -> bool:
-        return self._process.returncode is None
+        return self._process.poll() is None
 
     @property
     def returncode(self) -> int | None:
-        return self._process.returncode
+        return self._process.poll()
+
+    @property
+    def died(self) -> bool:
+        """It has ended, and nobody here asked it to."""
+        return not self.running and not self._asked_to_end
 
     async def _read(self) -> None:
-        assert self._process.stdout is not None
-        with open(self._log_file, "ab") as log:
-            while line := await self._process.stdout.readline():
-                log.write(line)
-                log.flush()
-                self.lines.append(LogLine(time.monotonic(), line.decode("utf-8", "replace").rstrip("\r\n")))
-                self._tell()
-        await self._process.wait()
+        with open(self._log_file, "rb") as log:
+            log.seek(self._log_position)
+            while True:
+                ended = not self.running  # asked first: what it wrote until then is in the file now
+                self._take(log.read())
+                if ended:
+                    break
+                await asyncio.sleep(POLL_S)
+        if self._unfinished:
+            self._take(b"\n")
         self._tell()
+
+    def _take(self, written: bytes) -> None:
+        if not written:
+            return
+        now = time.monotonic()
+        *lines, self._unfinished = (self._unfinished + written).split(b"\n")
+        self.lines += (LogLine(now, line.decode("utf-8", "replace").rstrip("\r")) for line in lines)
+        if lines:
+            self._tell()
 
     def _tell(self) -> None:
         self._news.set()
@@ -110,7 +144,7 @@ class NodeProcess:
                 raise self.failure(f"ended with code {self.returncode} before it logged {pattern!r}")
             try:
                 await asyncio.wait_for(news.wait(), max(0.0, deadline - time.monotonic()))
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 raise self.failure(f"did not log {pattern!r} within {timeout_s:g} s") from None
 
     def find(self, pattern: str, *, since: int = 0) -> list[LogLine]:
@@ -118,33 +152,60 @@ class NodeProcess:
         return [line for line in self.lines[since:] if re.search(pattern, line.text)]
 
     def failure(self, what: str) -> ProcessFailed:
-        """An error that says ``what`` happened, with the last lines of the log."""
-        tail = "\n".join(f"    {line.text}" for line in self.lines[-15:]) or "    (it printed nothing)"
+        """An error that says ``what`` happened, with the last lines of the log and the last errors before those."""
+        earlier, last = self.lines[:-15], self.lines[-15:]
+        errors = [line for line in earlier if _ERROR.search(line.text)][-3:]
+        tail = "\n".join(f"    {line.text}" for line in [*errors, *last]) or "    (it printed nothing)"
         return ProcessFailed(f"{self.name}: {what}\n  last lines of {self._log_file}:\n{tail}")
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process alone."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
+        self._asked_to_end |= number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+        if self.running:  # else its number may be another's by now
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     async def kill(self) -> None:
         """SIGKILL the process and all its workers at one moment, and wait until they are gone."""
+        self._asked_to_end = True
+        if self._gone:  # its number may be another's by now
+            return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         await self.ended(10.0)
+        deadline = time.monotonic() + 10.0
+        while group_members(self.pid) and time.monotonic() < deadline:
+            await asyncio.sleep(POLL_S)
+        self._gone = True
 
     async def terminate(self, timeout_s: float = 30.0) -> None:
         """SIGTERM, as an orchestrator does; SIGKILL for what is left after ``timeout_s``."""
         self.signal(signal.SIGTERM)
-        with contextlib.suppress(asyncio.TimeoutError):
+        with contextlib.suppress(TimeoutError):
             await self.ended(timeout_s)
         await self.kill()
 
     async def ended(self, timeout_s: float) -> int:
-        """Wait for the process to end. :returns: its exit code. :raises asyncio.TimeoutError: it did not."""
+        """Wait for the process to end. :returns: its exit code. :raises TimeoutError: it did not."""
         await asyncio.wait_for(asyncio.shield(self._reader), timeout_s)
         assert self.returncode is not None
         return self.returncode
+
+
+def group_members(pgid: int) -> list[int]:
+    """The processes of a process group that are alive. A dead one that nobody has waited for does not count."""
+    members = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdecimal():
+            continue
+        try:
+            with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as stat:
+                state, _, group = stat.read().rpartition(")")[2].split()[:3]
+        except OSError:  # it has ended meanwhile
+            continue
+        if int(group) == pgid and state not in "ZX":
+            members.append(int(entry))
+    return members
 
 
 async def until(what: str, holds: Callable[[], bool], *, timeout_s: float = 30.0, every_s: float = 0.05) -> None:

@@ -110,11 +110,11 @@ def _apply_subclass(record: Record, module: ModuleType) -> None:
         rebase(current, built)
     except TypeError as error:
         raise _fail(record, f"the mixin cannot be combined with the released class: {error}") from error
-    keep_own_super(current, module)
     parent, _, name = record.qualname.rpartition(".")
     rebind(current, built)
     # The name itself, should the search not reach it: a class nested in a class that was imported from elsewhere.
     setattr(_released(_class(record, module, parent)) if parent else module, name, built)
+    keep_own_super(current, built, module)  # after rebind(), which would take the name that this makes for another
 
 
 # -- wrap -----------------------------------------------------------------------------------------

@@ -198,7 +198,7 @@ def _joined(values: list[ast.expr]) -> list[ast.expr]:
             continue
         last = parts[-1] if parts else None
         if isinstance(part, ast.Constant) and isinstance(last, ast.Constant):
-            parts[-1] = ast.Constant(f"{last.value}{part.value}")
+            parts[-1] = ast.Constant(str(last.value) + str(part.value))
         else:
             parts.append(part)
     return parts

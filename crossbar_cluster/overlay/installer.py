@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import ClassVar
 
 from wrapt import register_post_import_hook
 
@@ -45,7 +46,7 @@ def check_release() -> None:
     refuse(
         UnsupportedRelease(
             f"crossbar-cluster: the installed crossbar is {version or 'not known to this Python'}; the patches are"
-            f" written for {supported}.\n  Either install that release (pip install crossbar=={SUPPORTED_RELEASES[-1]}),"
+            f" written for {supported}.\n  Either install that release: pip install crossbar=={SUPPORTED_RELEASES[-1]}"
             f"\n  or set CROSSBAR_CLUSTER=off to run the installed release as it is, without the patches."
         )
     )
@@ -68,7 +69,7 @@ def load_records(released: str, patch: str) -> list[Record]:
 
 
 def _patch(patch: str, module: ModuleType) -> None:
-    """The post-import hook: the released module has been executed, and nobody but the modules it imports has seen it."""
+    """The post-import hook: the released module has been executed; whoever imports it has not got it yet."""
     released = module.__name__
     try:
         records = load_records(released, patch)
@@ -95,7 +96,7 @@ class _Refused:
     released module without its patch.
     """
 
-    failures: dict[str, PatchFailed] = {}
+    failures: ClassVar[dict[str, PatchFailed]] = {}
 
     @classmethod
     def remember(cls, released: str, failure: PatchFailed) -> None:

@@ -63,12 +63,13 @@ def rebase(old: type, new: type) -> None:
 
     They must: their explicit calls, such as `Base.__init__(self)`, find the new class under the base's name.
     """
-    for sub in old.__subclasses__():
+    subclasses: list[type] = old.__subclasses__()
+    for sub in subclasses:
         if sub is not new:
             sub.__bases__ = tuple(new if base is old else base for base in sub.__bases__)
 
 
-def keep_own_super(released: type, module: ModuleType) -> None:
+def keep_own_super(released: type, built: type, module: ModuleType) -> None:
     """Let `super(Name, self)` in the released class's own methods go on meaning the released class.
 
     `Name` is looked up in the module at each call, and finds the class built from the mixin: super() would then start
@@ -76,8 +77,8 @@ def keep_own_super(released: type, module: ModuleType) -> None:
     released class for good. Elsewhere, and in functions without `super`, the name keeps its new meaning.
     """
     name, fixed = released.__name__, f"_released_{released.__name__}"
-    if getattr(module, name, None) is not released:
-        return  # a nested class, which its methods do not reach by its bare name, or one that was built here
+    if getattr(module, name, None) is not built:
+        return  # a nested class, which its methods do not reach by its bare name
     for value in list(vars(released).values()):
         for function in _functions(value, set()):
             code = _renamed(function.__code__, name, fixed)

@@ -1,0 +1,64 @@
+"""Clusters that tests share. With CROSSBAR_CLUSTER=off they run the release as it is, which the tests then show to fail."""
+
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from crossbar_cluster.lab.cluster import Cluster, Node, loopback_cluster
+from crossbar_cluster.lab.host import LoopbackHost, LoopbackNetwork
+
+PATCHED = os.environ.get("CROSSBAR_CLUSTER", "on").lower() not in ("off", "0", "no", "false")
+
+#: Generous: what is waited for takes about 3 s on an idle machine, and never comes with the release.
+RECOVERY_S = 25.0
+
+
+@dataclass
+class Lab:
+    """A running cluster: two routers with a realm each, a proxy, and a node that is paired and never started."""
+
+    cluster: Cluster
+    network: LoopbackNetwork
+    router1: Node
+    router2: Node
+    proxy1: Node
+    spare: Node
+
+    def host(self) -> LoopbackHost:
+        return self.network.host()
+
+    async def served_again(self, realm: str, since: float, within_s: float = RECOVERY_S) -> float:
+        """Wait until a client that tries without pause is served. :returns: seconds after ``since``."""
+        caller = self.cluster.caller(realm, self.proxy1)
+        caller.start()
+        try:
+            at = await caller.served(since, within_s)
+        finally:
+            await caller.stop()
+        assert at is not None, f"no client of {realm} served within {within_s:g} s; last error: {caller.last_error}"
+        return at - since
+
+    async def follows(self, realm: str, router: Node, host: LoopbackHost, cluster_ip: str | None = "") -> None:
+        """Move ``router`` to ``host`` and see clients of ``realm`` served again."""
+        await self.cluster.move(router, host, cluster_ip)
+        await self.served_again(realm, time.monotonic())
+
+
+@pytest_asyncio.fixture(scope="session")
+async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
+    async with loopback_cluster(tmp_path_factory.mktemp("lab"), patched=PATCHED) as (cluster, network):
+        router1, router2, proxy1 = (cluster.add_node(n, network.host()) for n in ("router1", "router2", "proxy1"))
+        spare = Node("spare", network.host(), cluster.watched / "spare", PATCHED)
+        await cluster.make_key(spare)
+        await cluster.boot()
+        await cluster.start_webcluster(proxy1)
+        await cluster.start_realm("realm1", router1)
+        await cluster.start_realm("realm2", router2)
+        await cluster.served("realm1", proxy1)
+        await cluster.served("realm2", proxy1)
+        yield Lab(cluster, network, router1, router2, proxy1, spare)
