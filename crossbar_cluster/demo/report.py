@@ -107,8 +107,8 @@ def as_json(options: Options, finished: Finished | None, error: str | None = Non
         "patched": options.patched,
         "versions": {"crossbar": _release(), "crossbar-cluster": __version__},
         "rounds": [_round(result) for result in results],
-        "client_served_s": {"median": served_median, "max": served_max},
-        "outage_s": {"median": outage_median, "max": outage_max},
+        "client_served_s": {"median": _ms(served_median), "max": _ms(served_max)},
+        "outage_s": {"median": _ms(outage_median), "max": _ms(outage_max)},
         "kept": kept
         and {
             "directory": str(kept.directory),
@@ -130,15 +130,24 @@ def _release() -> str | None:
         return None
 
 
+def _ms(seconds: float | None) -> float | None:
+    """To the millisecond: nothing here is measured more closely."""
+    return None if seconds is None else round(seconds, 3)
+
+
 def _round(result: RoundResult) -> dict[str, Any]:
     return {
         "round": result.number,
         "old_address": result.old_address,
         "new_address": result.new_address,
         "recovered": result.recovered,
-        "seconds": {"killed": result.killed_s, "back": 0.0, **{m.value: result.seconds[m] for m in Milestone}},
+        "seconds": {
+            "killed": _ms(result.killed_s),
+            "back": 0.0,
+            **{milestone.value: _ms(result.seconds[milestone]) for milestone in Milestone},
+        },
         "watched_s": result.watched_s,
-        "outage_s": result.outage_s,
+        "outage_s": _ms(result.outage_s),
         "calls_answered": result.calls_answered,
         "attempts_failed": result.attempts_failed,
     }

@@ -82,7 +82,8 @@ class Client(ApplicationSession):  # type: ignore[misc]
         if self.is_attached():
             with contextlib.suppress(Exception):
                 self.leave()
-                await asyncio.wait_for(asyncio.shield(self.gone), 3.0)
+                async with asyncio.timeout(3.0):
+                    await asyncio.shield(self.gone)
         elif self.is_connected():
             self.disconnect()
 
@@ -218,7 +219,7 @@ class Caller:
         client = await join(self.host, self.address, self.port, self.realm, timeout_s=self.attempt_timeout_s)
         try:
             await client.register(lambda x: x, f"lab.echo.{client.session_id}")
-            await asyncio.wait_for(self._call(client), self.attempt_timeout_s)
+            await self._call(client)
         except BaseException:
             await asyncio.shield(client.close())
             raise
@@ -226,7 +227,9 @@ class Caller:
 
     async def _call(self, client: Client) -> None:
         sent = time.monotonic()
-        answer = await client.call(f"lab.echo.{client.session_id}", sent)
+        # not asyncio.wait_for: before Python 3.12 it loses a cancellation that comes together with the answer
+        async with asyncio.timeout(self.attempt_timeout_s):
+            answer = await client.call(f"lab.echo.{client.session_id}", sent)
         if answer != sent:
             raise JoinFailed(f"a call was answered with {answer!r} instead of {sent!r}")
         self.served_at.append(time.monotonic())
@@ -234,8 +237,8 @@ class Caller:
     async def _call_until_lost(self, client: Client) -> None:
         while not client.gone.done():
             try:
-                await asyncio.wait_for(self._call(client), self.attempt_timeout_s)
-            except (Exception, asyncio.TimeoutError) as e:
+                await self._call(client)
+            except Exception as e:
                 self.failures += 1
                 self.last_error = e.error_message() if isinstance(e, ApplicationError) else repr(e)
                 return

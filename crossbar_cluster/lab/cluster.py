@@ -199,7 +199,7 @@ class Cluster:
         await process.line("Management realm controller ready", timeout_s=BOOT_TIMEOUT_S)
         self.management = await self._retry(
             lambda: lab_client.join(
-                self.client_host, self.master_host.address, MASTER_PORT, "default", **self._superuser()
+                self.client_host, self.master_host.address, MASTER_PORT, "default", **self.superuser()
             ),
             "the management realm can be joined",
         )
@@ -235,7 +235,8 @@ class Cluster:
     async def _superuser_key(self) -> None:
         await self.run(self.master, "shell", "init", "--yes")
 
-    def _superuser(self) -> dict[str, Any]:
+    def superuser(self) -> dict[str, Any]:
+        """What a management session authenticates with: arguments for `client.join`."""
         tags = _tags(self.directory / "home" / ".crossbar" / "default.priv")
         return {
             "key": cryptosign.CryptosignKey.from_bytes(bytes.fromhex(tags["private-key-ed25519"])),
@@ -247,7 +248,8 @@ class Cluster:
     async def call(self, procedure: str, *args: Any, timeout_s: float = 30.0) -> Any:
         """Call a management procedure as the superuser."""
         assert self.management is not None, "the cluster has not been booted"
-        return await asyncio.wait_for(self.management.call(procedure, *args), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            return await self.management.call(procedure, *args)
 
     async def manage(self, procedure: str, *args: Any) -> Any:
         """Call ``crossbarfabriccenter.mrealm.<procedure>``."""
