@@ -1,4 +1,4 @@
-"""`crossbar version` names crossbar-cluster beside the versions of the release."""
+"""`crossbar version` names crossbar-cluster beside the release; no node starts at an address that is none."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +13,15 @@ VERSION = Record(
     why="`crossbar version` does not say that the release runs patched, nor by what.",
     retire="When the release lets a distribution add lines to its version table.",
     reason="The table is printed by this one function, line by line; no method or setting adds a line.",
+)
+
+START = Record(
+    target="crossbar.node.main:_run_command_start",
+    kind="wrap",
+    members=("_run_command_start",),
+    why="A node would find out that its address is none when it connects to the master, long after it was started.",
+    retire="When the release checks CROSSBAR_NODE_CLUSTER_IP at start.",
+    reason="A module function that is the start command; nothing smaller runs before a process id file is written.",
 )
 
 LABEL_WIDTH = 30  # of the release's table
@@ -36,3 +45,13 @@ def run_command_version(wrapped: Callable[..., None], instance: None, args: tupl
         waiting=len(counts) - len(loaded),
     )
     log.info("")
+
+
+@START
+def run_command_start(wrapped: Callable[..., None], instance: None, args: tuple[Any, ...], kwargs: Any) -> None:
+    import os
+
+    from crossbar_cluster.node.address import refuse_invalid_address
+
+    refuse_invalid_address(os.environ)
+    wrapped(*args, **kwargs)

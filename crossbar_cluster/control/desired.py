@@ -12,14 +12,8 @@ from crossbar_cluster.core.realm import DesiredRealm, Placement, ProxyWorker, Ro
 
 _NIL = UUID(int=0)
 
-#: The role that router-to-router links have; every realm has it, whatever else is configured.
-_RLINK_PERMISSION = {
-    "uri": "",
-    "match": "prefix",
-    "allow": {"call": True, "register": True, "publish": True, "subscribe": True},
-    "disclose": {"caller": True, "publisher": True},
-    "cache": True,
-}
+_VERBS = ("call", "register", "publish", "subscribe")
+_WHO = ("caller", "publisher")
 
 
 def _after(oid: UUID) -> UUID:
@@ -91,8 +85,10 @@ def record_port(manager: Any, placement_oid: UUID, port: int, status: int, now_n
 
 
 def _rlink_role(arealm_oid: UUID) -> Role:
-    role_id = f"rle_{str(arealm_oid)[:8]}_builtin_1"
-    return Role(role_id, {"name": "rlink", "permissions": [_RLINK_PERMISSION]})
+    """The role that router-to-router links have: every realm has it, and it may do everything."""
+    everything = {"allow": dict.fromkeys(_VERBS, True), "disclose": dict.fromkeys(_WHO, True), "cache": True}
+    config = {"name": "rlink", "permissions": [{"uri": "", "match": "prefix", **everything}]}
+    return Role(f"rle_{str(arealm_oid)[:8]}_builtin_1", config)
 
 
 def _roles(schema: Any, txn: Any, arealm_oid: UUID) -> Iterator[Role]:
@@ -114,12 +110,11 @@ def _permission_oids(schema: Any, txn: Any, role_oid: UUID) -> Any:
 
 
 def _permission(permission: Any) -> dict[str, Any]:
-    verbs = ("call", "register", "publish", "subscribe")
     return {
         "uri": permission.uri,
         "match": Permission.MATCH_TYPES_TOSTR[permission.match] if permission.match else None,
-        "allow": {verb: bool(getattr(permission, f"allow_{verb}")) for verb in verbs},
-        "disclose": {who: bool(getattr(permission, f"disclose_{who}")) for who in ("caller", "publisher")},
+        "allow": {verb: bool(getattr(permission, f"allow_{verb}")) for verb in _VERBS},
+        "disclose": {who: bool(getattr(permission, f"disclose_{who}")) for who in _WHO},
         "cache": bool(permission.cache),
     }
 

@@ -6,6 +6,7 @@ Owns the *when* of one reconciler; what is done is the reconciler's. Triggered b
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from enum import Enum
 from random import random
 from typing import Any
@@ -86,10 +87,8 @@ class ReconcileLoop:
         try:
             return await self._reconcile()
         except Exception as e:
-            try:
+            with suppress(Exception):
                 self._failed(e)
-            except Exception:  # noqa: S110 - see ``failed``
-                pass
             return Outcome.WAITING
 
     def _passed(self, outcome: object, marks: int) -> None:

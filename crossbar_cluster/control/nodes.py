@@ -70,7 +70,7 @@ class NodeCalls:
 
 
 async def or_none(call: Awaitable[Any], *expected: str) -> Any:
-    """The call's result; None if it fails with one of the ``expected`` WAMP errors. :raises NodeCallFailed: otherwise."""
+    """The call's result; None if it fails with one of the ``expected`` WAMP errors. :raises NodeCallFailed:"""
     try:
         return await call
     except NodeCallFailed as e:

@@ -2,7 +2,8 @@
 
 Triggered by the arrival of a node that the realm has to do with, and by the sweep. One pass: read what is desired,
 then for every router worker, and after that for every proxy worker, all at the same time: observe, plan, apply. What
-goes wrong at one of them is logged and tried again; it never holds up another. Ends where a node's own procedures begin.
+goes wrong at one of them is logged and tried again; it never holds up another. Ends where a node's own procedures
+begin.
 """
 
 from __future__ import annotations
@@ -61,6 +62,10 @@ class _Done:
     port: int | None = None  #: where a router worker listens; None: it does not yet
 
 
+class NotRepointed(Exception):
+    """A proxy cannot be told that a router has moved. The message says which, and what to do."""
+
+
 class RealmReconciler:
     """Reconciler of one application realm.
 
@@ -75,7 +80,9 @@ class RealmReconciler:
         self._log = log
         self._calls = NodeCalls(manager._session, manager._reactor)
         self._desired: DesiredRealm | None = None
-        self._told: set[str] = set()
+        self._met: set[str] = set()  # problems of the last pass
+        self._told: set[str] = set()  # those of them that the log has
+        self._told_of_group = False
         self.loop = ReconcileLoop(self._reconcile, manager._reactor, self._unexpected)
 
     def node_arrived(self, node_oid: UUID) -> None:
@@ -90,10 +97,7 @@ class RealmReconciler:
         if desired is None:
             return Outcome.CONVERGED
         if len(desired.placements) > 1:
-            self._tell_once(
-                f"Realm {desired.name} is on {len(desired.placements)} router workers, which are not linked with each "
-                "other yet: clients on different ones cannot reach each other. Use a worker group with scale 1."
-            )
+            self._tell_of_group(desired)
         routers = await _all_at_once(self._serve(desired, placement) for placement in desired.placements)
         backends = {
             placement.connection_id: (placement.address, result.port)
@@ -104,7 +108,8 @@ class RealmReconciler:
         problems = [result for result in (*routers, *proxies) if isinstance(result, Exception)]
         self._tell_problems(desired, problems)
         applied = any(getattr(result, "applied", 0) for result in (*routers, *proxies))
-        if problems or applied or len(backends) < len(desired.placements) or not desired.placements or not desired.proxies:
+        complete = desired.placements and desired.proxies and len(backends) == len(desired.placements)
+        if problems or applied or not complete:
             return Outcome.PROGRESSED if applied else Outcome.WAITING
         await self._announce_running()
         return Outcome.CONVERGED
@@ -169,9 +174,7 @@ class RealmReconciler:
                 return int(started["config"]["endpoint"]["port"])
         return None
 
-    async def _point(
-        self, desired: DesiredRealm, proxy: ProxyWorker, backends: Mapping[str, tuple[str, int]]
-    ) -> _Done:
+    async def _point(self, desired: DesiredRealm, proxy: ProxyWorker, backends: Mapping[str, tuple[str, int]]) -> _Done:
         observed = await self._observe_proxy(desired, proxy, backends)
         steps = plan_proxy(desired, backends, observed)
         for step in steps:
@@ -207,12 +210,10 @@ class RealmReconciler:
                 except NodeCallFailed as e:
                     if e.error != NO_SUCH_PROCEDURE:
                         raise
-                    raise NodeCallFailed(
-                        node,
-                        "repoint_proxy_connection",
-                        e.error,
-                        f"{connection_id} stays at {was[0]}:{was[1]} although the router is at {host}:{port} now: this "
-                        "proxy runs without crossbar-cluster. Install it there, or restart the proxy.",
+                    raise NotRepointed(
+                        f"proxy {node}: connection {connection_id} stays at {was[0]}:{was[1]} although the router is "
+                        f"at {host}:{port} now: this proxy runs without crossbar-cluster. Install it there, or "
+                        "restart the proxy"
                     ) from e
                 self._log.info(
                     "Proxy {node}: connection {connection_id} re-pointed from {was} to {now}",
@@ -222,7 +223,7 @@ class RealmReconciler:
                     now=f"{host}:{port}",
                 )
             case StartRoute(connection_id, roles):
-                route = {role: connection_id for role in roles}
+                route = dict.fromkeys(roles, connection_id)
                 await self._calls.worker(node, worker, "start_proxy_realm_route", desired.name, route)
 
     # -- what operators are told --------------------------------------------------------------------------------
@@ -236,15 +237,29 @@ class RealmReconciler:
             )
 
     def _tell_problems(self, desired: DesiredRealm, problems: list[Exception]) -> None:
-        # a node on its way up is no news, and one that stays away is told of once, not at every attempt
-        lasting = {str(p) for p in problems if not (isinstance(p, NodeCallFailed) and p.is_unreachable)}
-        for problem in lasting - self._told:
+        """Say what keeps the realm from being as configured: once, and only what two passes in a row have met.
+
+        A node on its way up is no news, and what the next pass mends is not worth an operator's time.
+        """
+        met = {str(p) for p in problems if not (isinstance(p, NodeCallFailed) and p.is_unreachable)}
+        for problem in sorted((met & self._met) - self._told):
             self._log.warn("Realm {realm}: {problem} (will try again)", realm=desired.name, problem=problem)
-        self._told = {told for told in self._told if told in lasting} | lasting
+        self._told = met & (self._told | self._met)
+        self._met = met
+
+    def _tell_of_group(self, desired: DesiredRealm) -> None:
+        if not self._told_of_group:
+            self._told_of_group = True
+            self._log.warn(
+                "Realm {realm} is on {count} router workers, which are not linked with each other yet: clients on "
+                "different ones cannot reach each other. Use a worker group with scale 1.",
+                realm=desired.name,
+                count=len(desired.placements),
+            )
 
     def _unexpected(self, error: Exception) -> None:
-        if str(error) not in self._told:
-            self._told.add(str(error))
+        if repr(error) not in self._told:
+            self._told.add(repr(error))
             self._log.failure("Realm {oid}: a pass failed and is tried again", oid=str(self._arealm_oid))
 
 
@@ -258,5 +273,5 @@ def _connection_config(connection_id: str, host: str, port: int) -> dict[str, An
 
 async def _all_at_once(work: Iterable[Coroutine[Any, Any, _Done]]) -> list[_Done | Exception]:
     """Run all of ``work`` at the same time. :returns: for each its result, or the exception it ended with."""
-    results = await DeferredList([Deferred.fromCoroutine(each) for each in work], consumeErrors=True)
+    results: Any = await DeferredList([Deferred.fromCoroutine(each) for each in work], consumeErrors=True)
     return [result if succeeded else result.value for succeeded, result in results]

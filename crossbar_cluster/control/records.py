@@ -64,9 +64,7 @@ class NodeRecords:
             sorted(
                 str(other.authid)
                 for other in others
-                if other.oid != node.oid
-                and other.mrealm_oid == node.mrealm_oid
-                and other.cluster_ip == node.cluster_ip
+                if other.oid != node.oid and other.mrealm_oid == node.mrealm_oid and other.cluster_ip == node.cluster_ip
             )
         )
 
@@ -84,8 +82,8 @@ def address_in_key_file(pubkey: str, directory: str | None = None) -> AddressCla
         return None
     for key_file in Path(directory).rglob("key.pub"):
         try:
-            lines = key_file.read_text(encoding="utf-8").splitlines()
-            tags = {tag.strip(): value.strip() for tag, colon, value in (line.partition(":") for line in lines) if colon}
+            lines = [line.partition(":") for line in key_file.read_text(encoding="utf-8").splitlines()]
+            tags = {tag.strip(): value.strip() for tag, colon, value in lines if colon}
             if tags.get("public-key-ed25519") == pubkey and "node-cluster-ip" in tags:
                 return AddressClaim(parse_address(tags["node-cluster-ip"]), is_default=True)
         except (OSError, UnicodeDecodeError, InvalidAddress):

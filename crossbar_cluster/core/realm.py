@@ -73,7 +73,7 @@ class DesiredRealm:
 
     def concerns(self, node_oid: UUID) -> bool:
         """Whether a change at that node can change anything for this realm."""
-        return any(node_oid == part.node_oid for part in (*self.placements, *self.proxies))
+        return node_oid in {p.node_oid for p in self.placements} | {p.node_oid for p in self.proxies}
 
 
 @dataclass(frozen=True)
@@ -158,15 +158,15 @@ def plan_router(desired: DesiredRealm, observed: ObservedRouter) -> list[RouterS
     steps: list[RouterStep] = []
     if not observed.has_realm:
         steps.append(StartRealm())
-    steps += [
-        StartRole(role) for role in desired.roles if not observed.has_realm or role.id not in observed.role_ids
-    ]
+    steps += [StartRole(role) for role in desired.roles if not observed.has_realm or role.id not in observed.role_ids]
     if observed.port is None:
         steps.append(StartListener())
     return steps
 
 
-def plan_proxy(desired: DesiredRealm, backends: Mapping[str, tuple[str, int]], observed: ObservedProxy) -> list[ProxyStep]:
+def plan_proxy(
+    desired: DesiredRealm, backends: Mapping[str, tuple[str, int]], observed: ObservedProxy
+) -> list[ProxyStep]:
     """The steps that make a proxy worker send the realm's clients to ``backends``.
 
     :param backends: connection id -> host and port, of the router workers that are known to listen. One that is not

@@ -97,7 +97,7 @@ def _run(options: Options, keep: bool, as_json: bool) -> int:
 
     from crossbar_cluster.demo import report
     from crossbar_cluster.demo.checks import CannotStart
-    from crossbar_cluster.demo.runner import Stopped
+    from crossbar_cluster.demo.runner import SIGNALS, Stopped
     from crossbar_cluster.demo.view import make_view
     from crossbar_cluster.lab.process import ProcessFailed
 
@@ -108,6 +108,8 @@ def _run(options: Options, keep: bool, as_json: bool) -> int:
     try:
         finished = asyncio.run(_play(options, keep, view))
     except Stopped as stopped:
+        for number in SIGNALS:  # all is cleaned up: nothing is left to interrupt
+            signal.signal(number, signal.SIG_IGN)
         with contextlib.suppress(OSError):
             view.close()
             console.print(str(stopped))

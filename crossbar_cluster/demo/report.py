@@ -88,12 +88,13 @@ def _print_kept(console: Console, kept: Kept) -> None:
         "processes": ", ".join(f"{name} {pid}" for name, pid in kept.pids.items()),
         "clients": f"{kept.url}  realm {kept.realm}, anonymous",
         "management": f"{kept.management_url}  realm default, key {kept.management_key}",
+        "for instance": f"crossbar shell --dotdir {kept.management_key.parent} show status",
         "stop it all": kept.stop,
     }
     console.print()
     console.print(Text("The cluster is left running.", "bold"))
     for name, value in lines.items():
-        console.print(Text.assemble(f"  {name:<12}", value), soft_wrap=True)
+        console.print(Text.assemble(f"  {name:<13}", value), soft_wrap=True)
 
 
 def as_json(options: Options, finished: Finished | None, error: str | None = None) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Kept:
     def stop(self) -> str:
         """A shell command that ends all of it and removes the directory."""
         groups = " ".join(f"-{pid}" for pid in self.pids.values())
-        return f"kill -KILL -- {groups}; rm -rf {shlex.quote(str(self.directory))}"
+        return f"kill -s KILL -- {groups}; rm -rf {shlex.quote(str(self.directory))}"
 
 
 @dataclass(frozen=True)

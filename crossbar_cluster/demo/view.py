@@ -135,7 +135,7 @@ class LiveView(LineView):
             return Text()
         client = self._ready_event.client
         silent_s = time.monotonic() - client.served_at[-1] if client.served_at else 0.0
-        state = ("served", "bold green") if silent_s < 0.5 else (f"without service for {silent_s:.1f} s", "bold red")
+        state = ("served", "bold green") if silent_s < 0.2 else (f"without service for {silent_s:.1f} s", "bold red")
         return Text.assemble("  client: ", state, f", {len(client.served_at)} calls answered")
 
 

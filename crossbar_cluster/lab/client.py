@@ -114,9 +114,7 @@ async def join(
     extra = {"key": key, "realm": realm, "authid": authid, "authrole": authrole, "authextra": authextra or {}}
     client = Client(ComponentConfig(realm, extra))
     where = f"[{address}]" if ":" in address else address
-    factory = WampWebSocketClientFactory(
-        lambda: client, url=f"ws://{where}:{port}/ws", serializers=[CBORSerializer()]
-    )
+    factory = WampWebSocketClientFactory(lambda: client, url=f"ws://{where}:{port}/ws", serializers=[CBORSerializer()])
     transport = None
     try:
         async with asyncio.timeout(timeout_s):
@@ -144,7 +142,7 @@ class Caller:
     """A client that calls through a proxy without pause, and joins again whenever it is thrown out.
 
     It has no retry policy of note on purpose: a new attempt every ``retry_s``, a few at a time, so that what it
-    measures is the cluster and not the client's backoff, nor a proxy drowned in attempts. The first that is served wins.
+    measures is the cluster and not the client's backoff, nor a proxy drowned in attempts. The first one served wins.
     """
 
     host: Host
@@ -192,9 +190,7 @@ class Caller:
             while True:
                 if len(attempts) < self.attempts:
                     attempts.add(asyncio.create_task(self._attempt()))
-                done, attempts = await asyncio.wait(
-                    attempts, timeout=self.retry_s, return_when=asyncio.FIRST_COMPLETED
-                )
+                done, attempts = await asyncio.wait(attempts, timeout=self.retry_s, return_when=asyncio.FIRST_COMPLETED)
                 won: Client | None = None
                 for attempt in done:
                     if (error := attempt.exception()) is not None:

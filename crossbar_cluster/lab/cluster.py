@@ -213,7 +213,7 @@ class Cluster:
         await self._retry(lambda: self._find(node), f"{node.name} is managed by the master", process=node.running)
 
     async def move(self, node: Node, host: Host, cluster_ip: str | None = "", *, gently: bool = False) -> NodeProcess:
-        """End ``node``'s process and start it on another ``host``, as a rescheduled pod; does not wait for it to come up.
+        """End ``node``'s process and start it on another ``host``, as a rescheduled pod. Does not wait for it.
 
         :param cluster_ip: as for `add_node`.
         :param gently: by SIGTERM instead of SIGKILL.

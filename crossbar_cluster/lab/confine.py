@@ -18,7 +18,7 @@ def confine(address: str, names_file: str) -> None:
     """Confine the calling process.
 
     :param address: IPv4 address of 127.0.0.0/8.
-    :param names_file: JSON file, host name to address, read at each look-up. Names that are not in it are looked up as usual.
+    :param names_file: JSON file, host name to address, read at each look-up. Other names are looked up as usual.
     """
     bind, connect, connect_ex = socket.socket.bind, socket.socket.connect, socket.socket.connect_ex
     getaddrinfo, gethostbyname = socket.getaddrinfo, socket.gethostbyname
@@ -57,8 +57,8 @@ def confine(address: str, names_file: str) -> None:
     def confined_gethostbyname(host: Any) -> str:
         return gethostbyname(look_up(host))
 
-    socket.socket.bind = confined_bind  # type: ignore[method-assign]
-    socket.socket.connect = confined_connect  # type: ignore[method-assign]
-    socket.socket.connect_ex = confined_connect_ex  # type: ignore[method-assign]
+    socket.socket.bind = confined_bind  # type: ignore[method-assign, assignment]
+    socket.socket.connect = confined_connect  # type: ignore[method-assign, assignment]
+    socket.socket.connect_ex = confined_connect_ex  # type: ignore[method-assign, assignment]
     socket.getaddrinfo = confined_getaddrinfo
     socket.gethostbyname = confined_gethostbyname

@@ -67,8 +67,8 @@ class NamespaceNetwork:
         _ip("-n", host.name, "link", "set", "lo", "up")
         _ip("-n", host.name, "link", "add", "eth0", "type", "veth", "peer", host.port, "netns", self.bridge)
         for address in {host.address, _address(self._count, False), _address(self._count, True)}:
-            v6 = ":" in address
-            _ip("-n", host.name, "addr", "add", address + ("/64" if v6 else "/24"), "dev", "eth0", *["nodad"][: int(v6)])
+            prefix, *options = ("/64", "nodad") if ":" in address else ("/24",)
+            _ip("-n", host.name, "addr", "add", address + prefix, "dev", "eth0", *options)
         _ip("-n", host.name, "link", "set", "eth0", "up")
         _ip("-n", self.bridge, "link", "set", host.port, "master", "br0", "up")
         self._hosts.append(host)

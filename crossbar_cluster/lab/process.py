@@ -165,6 +165,12 @@ class NodeProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to the process and all its workers at one moment."""
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
     async def kill(self) -> None:
         """SIGKILL the process and all its workers at one moment, and wait until they are gone."""
         self._asked_to_end = True

@@ -11,7 +11,6 @@ from typing import Any
 
 from autobahn.wamp.exception import ApplicationError
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IStreamClientEndpoint
 
 from crossbar_cluster.core.address import parse_address
 
@@ -47,7 +46,7 @@ def derive_connections_by_auth(routes: Mapping[str, Mapping[str, Any]], connecti
     return serving
 
 
-def resolving_endpoint(reactor: Any, config: Any) -> IStreamClientEndpoint | None:
+def resolving_endpoint(reactor: Any, config: Any) -> HostnameEndpoint | None:
     """An endpoint that looks its host name up at every connect, IPv4 and IPv6 alike; None where the release's will do.
 
     The released endpoint looks up IPv4 only. It is kept for names with an underscore: Twisted's `HostnameEndpoint`

@@ -1,10 +1,9 @@
-"""Clusters that tests share. With CROSSBAR_CLUSTER=off they run the release as it is, which the tests then show to fail."""
+"""The cluster that tests share. With CROSSBAR_CLUSTER=off it runs the release, and the tests fail as it does."""
 
 import os
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import pytest_asyncio

@@ -1,4 +1,4 @@
-"""What the master does with a node's word on its address, as seen from the wire: believed after the proof, and only then."""
+"""A node's word on its address, as the master takes it from the wire: believed after the proof, and only then."""
 
 import asyncio
 
@@ -107,7 +107,7 @@ async def test_a_default_address_never_replaces_one_on_record(lab):
 
 @pytest.mark.parametrize(
     "value",
-    ["http://10.0.0.1", "10.0.0.1:9000", "a b", "x" * 300, "", "0.0.0.0", None, 7, 1.5, {"a": 1}, ["10.0.0.1"], "\x1b[31m\n"],
+    ["http://10.0.0.1", "10.0.0.1:9000", "a b", "x" * 300, "", "0.0.0.0", "\x1b[31m\n", None, 7, 1.5, {"a": 1}, ["1"]],
     ids=lambda v: repr(v)[:20],
 )
 async def test_a_malformed_address_is_refused_and_the_node_joins(lab, value):

@@ -6,8 +6,8 @@ CONTROLLER = Record(
     target="crossbar.master.mrealm.controller:MrealmController",
     kind="subclass",
     members=("__init__", "_on_session_startup", "_on_session_shutdown", "onLeave"),
-    why="The release takes a node that returns for offline until its next heartbeat (5 s), takes it for gone when an old "
-    "session of it ends after the new one began, and lets application realms find out at their next 10 s tick.",
+    why="The release takes a node that returns for offline until its next heartbeat (5 s), takes it for gone when an "
+    "old session of it ends after the new one began, and lets application realms find out at their next 10 s tick.",
     retire="When the released master acts on the join of a node, and counts a node's sessions.",
     relies_on=(
         "crossbar.master.mrealm.controller:MrealmController._initialize",

@@ -8,8 +8,8 @@ AUTHENTICATOR = Record(
     target="crossbar.master.node.authenticator:Authenticator",
     kind="subclass",
     members=("_authenticate", "_auth_node"),
-    why="The release looks a node up by its key and nothing else: the address on record stays what it was when the node "
-    "was paired.",
+    why="The release looks a node up by its key and nothing else: the address on record stays what it was when the "
+    "node was paired.",
     retire="When the released master refreshes node records by what a node says after its proof.",
     relies_on=("crossbar.master.node.authenticator:Authenticator.onJoin",),
 )

@@ -1,0 +1,97 @@
+"""Patched and released nodes in one cluster: no worse than the release alone, and the log says so."""
+
+import time
+
+import pytest
+
+from crossbar_cluster.lab.cluster import loopback_cluster
+
+
+async def realm_on(cluster, network, master_patched, nodes_patched):
+    cluster.master.patched = master_patched
+    router, proxy = (cluster.add_node(name, network.host(), patched=nodes_patched) for name in ("router1", "proxy1"))
+    return router, proxy
+
+
+async def configure(cluster, router, proxy):
+    await cluster.start_webcluster(proxy)
+    await cluster.start_realm("realm1", router)
+    await cluster.served("realm1", proxy)
+
+
+async def test_patched_master_with_released_nodes(tmp_path):
+    async with loopback_cluster(tmp_path) as (cluster, network):
+        router, proxy = await realm_on(cluster, network, master_patched=True, nodes_patched=False)
+        await cluster.boot()
+        assert "node-cluster-ip" in (router.cbdir / "key.pub").read_text(), "made by the release"
+        await configure(cluster, router, proxy)
+        # the address of the key file, as the release has it
+        assert (await cluster.record(router))["cluster_ip"] == router.host.address
+        line = await cluster.master.running.line("Node router1 runs without crossbar-cluster")
+        assert router.host.address in line.text and "Install crossbar-cluster" in line.text
+        # the same address, after a restart: served again
+        await cluster.move(router, router.host)
+        since = time.monotonic()
+        caller = cluster.caller("realm1", proxy)
+        caller.start()
+        assert await caller.served(since, 60) is not None, caller.last_error
+        await caller.stop()
+
+
+async def test_a_released_proxy_cannot_follow_and_the_master_says_so(tmp_path):
+    async with loopback_cluster(tmp_path) as (cluster, network):
+        router, proxy = await realm_on(cluster, network, master_patched=True, nodes_patched=True)
+        proxy.patched = False
+        await cluster.boot()
+        await configure(cluster, router, proxy)
+        was = router.host.address
+        mark = cluster.master.running.mark()
+        await cluster.move(router, network.host())
+        line = await cluster.master.running.line("this proxy runs without crossbar-cluster", since=mark)
+        assert "proxy1" in line.text and was in line.text and router.host.address in line.text
+        # what the message advises
+        await cluster.move(proxy, proxy.host)
+        since = time.monotonic()
+        caller = cluster.caller("realm1", proxy)
+        caller.start()
+        assert await caller.served(since, 60) is not None, caller.last_error
+        await caller.stop()
+
+
+async def test_released_master_with_patched_nodes(tmp_path):
+    async with loopback_cluster(tmp_path) as (cluster, network):
+        router, proxy = await realm_on(cluster, network, master_patched=False, nodes_patched=False)
+        # nodes that were made and paired with the release, and patched later
+        for node in (router, proxy):
+            await cluster.make_key(node)
+            node.patched = True
+        await cluster.boot()
+        await configure(cluster, router, proxy)
+        assert (await cluster.record(router))["cluster_ip"] == router.host.address
+        assert not router.running.find("has .* on record as this node's address")
+        was = router.host.address
+        await cluster.move(router, network.host())
+        line = await router.running.line("on record as this node's address")
+        assert was in line.text and router.host.address in line.text and "CROSSBAR_NODE_CLUSTER_IP" in line.text
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["address", "host name"])
+async def test_the_release_alone(tmp_path, named):
+    """The defect that all of this is about. By host name and with an unchanged port even the release comes back."""
+    async with loopback_cluster(tmp_path, patched=False) as (cluster, network):
+        router, proxy = await realm_on(cluster, network, master_patched=False, nodes_patched=False)
+        if named:
+            network.name("router1.lab", router.host.address)
+            router.cluster_ip = "router1.lab"
+        await cluster.boot()
+        await configure(cluster, router, proxy)
+        host = network.host()
+        if named:
+            network.name("router1.lab", host.address)
+        await cluster.move(router, host, "router1.lab" if named else "")
+        since = time.monotonic()
+        caller = cluster.caller("realm1", proxy)
+        caller.start()
+        served = await caller.served(since, 90 if named else 30)
+        await caller.stop()
+        assert (served is not None) is named
