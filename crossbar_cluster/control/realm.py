@@ -2,21 +2,22 @@
 
 Triggered by the arrival of a node that the realm has to do with, and by the sweep. One pass: read what is desired,
 then for every router worker, and after that for every proxy worker, all at the same time: observe, plan, apply. What
-goes wrong at one of them is logged and tried again; it never holds up another. Ends where a node's own procedures
-begin.
+goes wrong at one of them, or takes long, is tried again or goes on by itself (see `crew`); it never holds up another.
+Ends where a node's own procedures begin.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from cfxdb.mrealm import WorkerGroupStatus
-from twisted.internet.defer import Deferred, DeferredList
 
+from crossbar_cluster.control.crew import Crew
 from crossbar_cluster.control.desired import read_realm, realm_is_running, record_port
 from crossbar_cluster.control.loop import Outcome, ReconcileLoop
 from crossbar_cluster.control.nodes import (
@@ -83,6 +84,7 @@ class RealmReconciler:
         self._met: set[str] = set()  # problems of the last pass
         self._told: set[str] = set()  # those of them that the log has
         self._told_of_group = False
+        self._crew: Crew[_Done] = Crew(manager._reactor, late=lambda: self.loop.mark())
         self.loop = ReconcileLoop(self._reconcile, manager._reactor, self._unexpected)
 
     def node_arrived(self, node_oid: UUID) -> None:
@@ -98,18 +100,19 @@ class RealmReconciler:
             return Outcome.CONVERGED
         if len(desired.placements) > 1:
             self._tell_of_group(desired)
-        routers = await _all_at_once(self._serve(desired, placement) for placement in desired.placements)
+        routers = await self._crew.all_at_once({p.oid: partial(self._serve, desired, p) for p in desired.placements})
         backends = {
-            placement.connection_id: (placement.address, result.port)
-            for placement, result in zip(desired.placements, routers, strict=True)
-            if isinstance(result, _Done) and result.port and placement.address
+            placement.connection_id: (placement.address, done.port)
+            for placement in desired.placements
+            if isinstance(done := routers[placement.oid], _Done) and done.port and placement.address
         }
-        proxies = await _all_at_once(self._point(desired, proxy, backends) for proxy in desired.proxies)
-        problems = [result for result in (*routers, *proxies) if isinstance(result, Exception)]
+        proxies = await self._crew.all_at_once({p: partial(self._point, desired, p, backends) for p in desired.proxies})
+        results = [*routers.values(), *proxies.values()]
+        problems = [result for result in results if isinstance(result, Exception)]
         self._tell_problems(desired, problems)
-        applied = any(getattr(result, "applied", 0) for result in (*routers, *proxies))
+        applied = any(isinstance(result, _Done) and result.applied for result in results)
         complete = desired.placements and desired.proxies and len(backends) == len(desired.placements)
-        if problems or applied or not complete:
+        if not complete or applied or problems or None in results:
             return Outcome.PROGRESSED if applied else Outcome.WAITING
         await self._announce_running()
         return Outcome.CONVERGED
@@ -237,15 +240,14 @@ class RealmReconciler:
             )
 
     def _tell_problems(self, desired: DesiredRealm, problems: list[Exception]) -> None:
-        """Say what keeps the realm from being as configured: once, and only what two passes in a row have met.
-
-        A node on its way up is no news, and what the next pass mends is not worth an operator's time.
-        """
-        met = {str(p) for p in problems if not (isinstance(p, NodeCallFailed) and p.is_unreachable)}
-        for problem in sorted((met & self._met) - self._told):
+        """Say, once, what keeps the realm from being as configured. A node on its way up is no news."""
+        met = {str(p): p for p in problems if not (isinstance(p, NodeCallFailed) and p.is_unreachable)}
+        # a proxy that has just come back may not offer all of its procedures yet: only the second time counts
+        sure = {text for text, p in met.items() if not isinstance(p, NotRepointed) or text in self._met}
+        for problem in sorted(sure - self._told):
             self._log.warn("Realm {realm}: {problem} (will try again)", realm=desired.name, problem=problem)
-        self._told = met & (self._told | self._met)
-        self._met = met
+        self._told = sure
+        self._met = set(met)
 
     def _tell_of_group(self, desired: DesiredRealm) -> None:
         if not self._told_of_group:
@@ -269,9 +271,3 @@ def _connection_config(connection_id: str, host: str, port: int) -> dict[str, An
         "transport": {"type": "rawsocket", "endpoint": endpoint, "url": f"ws://{connection_id}", "serializer": "cbor"},
         "auth": {"cryptosign-proxy": {"type": "static"}},
     }
-
-
-async def _all_at_once(work: Iterable[Coroutine[Any, Any, _Done]]) -> list[_Done | Exception]:
-    """Run all of ``work`` at the same time. :returns: for each its result, or the exception it ended with."""
-    results: Any = await DeferredList([Deferred.fromCoroutine(each) for each in work], consumeErrors=True)
-    return [result if succeeded else result.value for succeeded, result in results]

@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import os
 import re
-import signal
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGINT, SIGKILL, SIGTERM, Signals
 
 #: How often the log is looked at, seconds: a line's time is late by that much at most.
 POLL_S = 0.01
@@ -158,14 +158,14 @@ class NodeProcess:
         tail = "\n".join(f"    {line.text}" for line in [*errors, *last]) or "    (it printed nothing)"
         return ProcessFailed(f"{self.name}: {what}\n  last lines of {self._log_file}:\n{tail}")
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: Signals) -> None:
         """Send a signal to the process alone."""
-        self._asked_to_end |= number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+        self._asked_to_end |= number in (SIGKILL, SIGTERM, SIGINT)
         if self.running:  # else its number may be another's by now
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
-    def signal_all(self, number: signal.Signals) -> None:
+    def signal_all(self, number: Signals) -> None:
         """Send a signal to the process and all its workers at one moment."""
         if self.running:
             with contextlib.suppress(ProcessLookupError):
@@ -177,7 +177,7 @@ class NodeProcess:
         if self._gone:  # its number may be another's by now
             return
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self.pid, SIGKILL)
         await self.ended(10.0)
         deadline = time.monotonic() + 10.0
         while group_members(self.pid) and time.monotonic() < deadline:
@@ -186,7 +186,7 @@ class NodeProcess:
 
     async def terminate(self, timeout_s: float = 30.0) -> None:
         """SIGTERM, as an orchestrator does; SIGKILL for what is left after ``timeout_s``."""
-        self.signal(signal.SIGTERM)
+        self.signal(SIGTERM)
         with contextlib.suppress(TimeoutError):
             await self.ended(timeout_s)
         await self.kill()

@@ -19,13 +19,14 @@ RECOVERY_S = 25.0
 
 @dataclass
 class Lab:
-    """A running cluster: two routers with a realm each, a proxy, and a node that is paired and never started."""
+    """A running cluster: two routers with a realm each, a proxy, and two nodes that are paired and not started."""
 
     cluster: Cluster
     network: LoopbackNetwork
     router1: Node
     router2: Node
     proxy1: Node
+    proxy2: Node
     spare: Node
 
     def host(self) -> LoopbackHost:
@@ -52,12 +53,14 @@ class Lab:
 async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
     async with loopback_cluster(tmp_path_factory.mktemp("lab"), patched=PATCHED) as (cluster, network):
         router1, router2, proxy1 = (cluster.add_node(n, network.host()) for n in ("router1", "router2", "proxy1"))
-        spare = Node("spare", network.host(), cluster.watched / "spare", PATCHED)
-        await cluster.make_key(spare)
+        idle = [Node(name, network.host(), cluster.watched / name, PATCHED) for name in ("proxy2", "spare")]
+        for node in idle:
+            node.cluster_ip = node.host.address
+            await cluster.make_key(node)
         await cluster.boot()
         await cluster.start_webcluster(proxy1)
         await cluster.start_realm("realm1", router1)
         await cluster.start_realm("realm2", router2)
         await cluster.served("realm1", proxy1)
         await cluster.served("realm2", proxy1)
-        yield Lab(cluster, network, router1, router2, proxy1, spare)
+        yield Lab(cluster, network, router1, router2, proxy1, *idle)

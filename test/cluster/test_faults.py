@@ -12,10 +12,7 @@ import pytest_asyncio
 @pytest_asyncio.fixture
 async def second_proxy(lab):
     """Another proxy in the same web cluster."""
-    name = f"proxy{len(lab.cluster.nodes)}"
-    proxy = lab.cluster.add_node(name, lab.host())
-    await lab.cluster.make_key(proxy)
-    await lab.cluster.master.running.line(f"Auto-paired node.*authid={name}", timeout_s=60)
+    proxy = lab.cluster.nodes["proxy2"] = lab.proxy2
     await lab.cluster.bring_up(proxy)
     await lab.cluster.manage("webcluster.add_webcluster_node", lab.cluster.webcluster, proxy.oid, {"parallel": 1})
     await lab.cluster.served("realm1", proxy, timeout_s=90)
@@ -36,12 +33,10 @@ async def served_through(lab, proxy, since, within_s):
 
 
 async def test_a_proxy_that_hangs_holds_up_neither_the_other_nor_its_own_repair(lab, second_proxy):
-    mark = lab.cluster.master.running.mark()
     second_proxy.running.signal_all(signal.SIGSTOP)
-    await lab.cluster.move(lab.router1, lab.host())
-    await lab.served_again("realm1", time.monotonic())
-    # its calls time out, are told of, and are made again
-    await lab.cluster.master.running.line(f"{second_proxy.name}: .* no answer within", since=mark, timeout_s=90)
+    for _ in range(3):  # the second move comes while the first one's call to the hanging proxy is still pending
+        await lab.cluster.move(lab.router1, lab.host())
+        await lab.served_again("realm1", time.monotonic())
     second_proxy.running.signal_all(signal.SIGCONT)
     await served_through(lab, second_proxy, time.monotonic(), within_s=60)
 
