@@ -8,6 +8,7 @@ from uuid import UUID
 
 from cfxdb.mrealm import ApplicationRealm, Permission
 
+from crossbar_cluster.core.address import InvalidAddress, parse_address
 from crossbar_cluster.core.realm import DesiredRealm, Placement, ProxyWorker, Role
 
 _NIL = UUID(int=0)
@@ -45,7 +46,7 @@ def read_realm(manager: Any, arealm_oid: UUID) -> DesiredRealm | None:
                 node_oid=placement.node_oid,
                 node=nodes[placement.node_oid].authid,
                 worker=placement.worker_name,
-                address=nodes[placement.node_oid].cluster_ip,
+                address=_address(nodes[placement.node_oid].cluster_ip),
                 port=placement.tcp_listening_port or None,
             )
             for placement in placements
@@ -58,6 +59,14 @@ def read_realm(manager: Any, arealm_oid: UUID) -> DesiredRealm | None:
         ),
         principals=_principals(nodes.values(), arealm.name),
     )
+
+
+def _address(recorded: str | None) -> str | None:
+    """The address on record in its canonical spelling, which is what proxies are compared by; None: there is none."""
+    try:
+        return parse_address(recorded) if recorded else None
+    except InvalidAddress:
+        return None
 
 
 def realm_is_running(manager: Any, arealm_oid: UUID, now_ns: int) -> Any:

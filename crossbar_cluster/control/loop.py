@@ -48,6 +48,7 @@ class ReconcileLoop:
         self._sweep_s = sweep_s
         self._marks = 0
         self._fruitless = 0
+        self._progressed = 0
         self._busy = False
         self._next: Any = None
         self.running = False
@@ -65,7 +66,7 @@ class ReconcileLoop:
     def mark(self) -> None:
         """Something may have changed: look now, or right after the pass under way."""
         self._marks += 1
-        self._fruitless = 0
+        self._fruitless = self._progressed = 0
         if self.running and not self._busy:
             self._after(0.0)
 
@@ -100,8 +101,13 @@ class ReconcileLoop:
             # lose it: it is read before the pass and compared here, in the reactor's one thread.
             self._after(0.0)
         elif outcome is Outcome.CONVERGED:
-            self._fruitless = 0
+            self._fruitless = self._progressed = 0
             self._after(self._sweep_s)
+        elif outcome is Outcome.PROGRESSED:
+            # the next pass soon; but progress without end is a step that has no effect, and slows down as well
+            self._progressed += 1
+            self._fruitless = self._progressed // 5
+            self._after(_RETRY(self._fruitless))
         else:
-            self._fruitless = 0 if outcome is Outcome.PROGRESSED else self._fruitless + 1
+            self._fruitless += 1
             self._after(_RETRY(self._fruitless))

@@ -67,6 +67,10 @@ class NotRepointed(Exception):
     """A proxy cannot be told that a router has moved. The message says which, and what to do."""
 
 
+class NoAddress(Exception):
+    """A router cannot be reached because nobody knows where it is."""
+
+
 class RealmReconciler:
     """Reconciler of one application realm.
 
@@ -109,6 +113,11 @@ class RealmReconciler:
         proxies = await self._crew.all_at_once({p: partial(self._point, desired, p, backends) for p in desired.proxies})
         results = [*routers.values(), *proxies.values()]
         problems = [result for result in results if isinstance(result, Exception)]
+        problems += [
+            NoAddress(f"router {placement.node} serves and has no address on record: no proxy can reach it")
+            for placement in desired.placements
+            if isinstance(routers[placement.oid], _Done) and not placement.address
+        ]
         self._tell_problems(desired, problems)
         applied = any(isinstance(result, _Done) and result.applied for result in results)
         complete = desired.placements and desired.proxies and len(backends) == len(desired.placements)

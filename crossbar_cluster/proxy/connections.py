@@ -52,10 +52,10 @@ def resolving_endpoint(reactor: Any, config: Any) -> HostnameEndpoint | None:
     The released endpoint looks up IPv4 only. It is kept for names with an underscore: Twisted's `HostnameEndpoint`
     takes those for invalid, and docker-compose, which hands them out, runs on IPv4.
     """
-    if not isinstance(config, Mapping) or config.get("type") != "tcp" or config.get("tls"):
+    if not isinstance(config, Mapping) or config.get("type") != "tcp" or config.get("tls") or "version" in config:
         return None
     host = config["host"]
-    if ":" in host or "_" in host or host.replace(".", "").isdecimal():
+    if ":" in host or "_" in host or host.replace(".", "").isdecimal() or host.endswith(".onion"):
         return None
     return HostnameEndpoint(reactor, host, config["port"], timeout=config.get("timeout", 10))
 

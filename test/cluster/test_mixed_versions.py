@@ -1,6 +1,7 @@
 """Patched and released nodes in one cluster: no worse than the release alone, and the log says so."""
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,9 @@ async def test_patched_master_with_released_nodes(tmp_path):
         await configure(cluster, router, proxy)
         # the address of the key file, as the release has it
         assert (await cluster.record(router))["cluster_ip"] == router.host.address
+        worker = await cluster.call("crossbarfabriccenter.remote.node.get_worker", router.oid, "group_realm1_1")
+        environ = Path(f"/proc/{worker['pid']}/environ").read_text()
+        assert "/CROSSBAR_CLUSTER=off" in environ, "the switch reaches a router worker, which inherits PYTHONPATH only"
         line = await cluster.master.running.line("Node router1 runs without crossbar-cluster")
         assert router.host.address in line.text and "Install crossbar-cluster" in line.text
         # the same address, after a restart: served again

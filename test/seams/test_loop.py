@@ -87,6 +87,13 @@ def test_progress_is_followed_up_soon(passes: Passes) -> None:
     assert passes.passes_in(1) >= 10
 
 
+def test_progress_without_end_slows_down_too(passes: Passes) -> None:
+    passes.outcome = Outcome.PROGRESSED
+    passes.loop.start()
+    passes.passes_in(200)
+    assert passes.passes_in(100) <= 30
+
+
 def test_a_mark_ends_a_long_wait(passes: Passes) -> None:
     passes.outcome = Outcome.WAITING
     passes.loop.start()
