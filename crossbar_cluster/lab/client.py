@@ -111,7 +111,6 @@ async def join(
     :param key: authenticate by WAMP-cryptosign with this key; without one, anonymously.
     :raises JoinFailed: no WELCOME within ``timeout_s``.
     """
-    txaio.use_asyncio()  # a switch of the whole process; whoever imported a Twisted part of Autobahn since has turned it
     extra = {"key": key, "realm": realm, "authid": authid, "authrole": authrole, "authextra": authextra or {}}
     client = Client(ComponentConfig(realm, extra))
     where = f"[{address}]" if ":" in address else address
