@@ -22,6 +22,8 @@ TIMEOUT = "crossbar.error.timeout"
 TRANSPORT_LOST = "crossbar.error.transport_lost"
 NO_SUCH_OBJECT = "crossbar.error.no_such_object"
 NO_SUCH_WORKER = "crossbar.error.no_such_worker"
+ALREADY_RUNNING = "crossbar.error.already_running"
+WORKER_ALREADY_RUNNING = "crossbar.error.worker_already_running"
 
 
 class NodeCallFailed(Exception):
@@ -36,6 +38,11 @@ class NodeCallFailed(Exception):
     def is_unreachable(self) -> bool:
         """The node, or the worker, is not there: on its way up, or gone."""
         return self.error in (NO_SUCH_PROCEDURE, CANCELED, TRANSPORT_LOST)
+
+    @property
+    def is_done_already(self) -> bool:
+        """Another realm on the same worker was faster: what this call wanted is there, or about to be."""
+        return self.error in (ALREADY_RUNNING, WORKER_ALREADY_RUNNING)
 
 
 class NodeCalls:

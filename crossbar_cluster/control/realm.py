@@ -250,7 +250,11 @@ class RealmReconciler:
 
     def _tell_problems(self, desired: DesiredRealm, problems: list[Exception]) -> None:
         """Say, once, what keeps the realm from being as configured. A node on its way up is no news."""
-        met = {str(p): p for p in problems if not (isinstance(p, NodeCallFailed) and p.is_unreachable)}
+        met = {
+            str(p): p
+            for p in problems
+            if not (isinstance(p, NodeCallFailed) and (p.is_unreachable or p.is_done_already))
+        }
         # a proxy that has just come back may not offer all of its procedures yet: only the second time counts
         sure = {text for text, p in met.items() if not isinstance(p, NotRepointed) or text in self._met}
         for problem in sorted(sure - self._told):

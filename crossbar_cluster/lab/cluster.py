@@ -274,7 +274,7 @@ class Cluster:
         await self.manage("webcluster.start_webcluster", self.webcluster)
 
     async def start_realm(self, name: str, router: Node) -> Realm:
-        """Configure and start an application realm on ``router``, open to anonymous clients for everything."""
+        """Configure and start an application realm on a worker of its own on ``router``."""
         self.tell(f"configuring {name} on {router.name}")
         routers = await self.manage("routercluster.create_routercluster", {"name": f"routers_{name}"})
         await self.manage("routercluster.add_routercluster_node", routers["oid"], router.oid, {})
@@ -284,13 +284,17 @@ class Cluster:
             {"name": f"group_{name}", "scale": 1, "cluster_oid": routers["oid"]},
         )
         await self.manage("routercluster.start_routercluster", routers["oid"])
+        return await self.start_realm_on(name, group["oid"])
+
+    async def start_realm_on(self, name: str, workergroup: str) -> Realm:
+        """Configure and start an application realm on a worker group, open to anonymous clients for everything."""
         arealm = await self.manage(
             "arealm.create_arealm", {"name": name, "enable_meta_api": True, "bridge_meta_api": True}
         )
         role = await self._role()
         await self.manage("arealm.add_arealm_role", arealm["oid"], role, {"authmethod": "anonymous"})
-        await self.manage("arealm.start_arealm", arealm["oid"], group["oid"], self.webcluster)
-        return Realm(name, arealm["oid"], group["oid"])
+        await self.manage("arealm.start_arealm", arealm["oid"], workergroup, self.webcluster)
+        return Realm(name, arealm["oid"], workergroup)
 
     async def _role(self) -> str:
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
-from crossbar_cluster.lab.cluster import Cluster, Node, loopback_cluster
+from crossbar_cluster.lab.cluster import Cluster, Node, Realm, loopback_cluster
 from crossbar_cluster.lab.host import LoopbackHost, LoopbackNetwork
 
 PATCHED = os.environ.get("CROSSBAR_CLUSTER", "on").lower() not in ("off", "0", "no", "false")
@@ -28,6 +28,7 @@ class Lab:
     proxy1: Node
     proxy2: Node
     spare: Node
+    realm1: Realm
 
     def host(self) -> LoopbackHost:
         return self.network.host()
@@ -59,8 +60,8 @@ async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
             await cluster.make_key(node)
         await cluster.boot()
         await cluster.start_webcluster(proxy1)
-        await cluster.start_realm("realm1", router1)
+        realm1 = await cluster.start_realm("realm1", router1)
         await cluster.start_realm("realm2", router2)
         await cluster.served("realm1", proxy1)
         await cluster.served("realm2", proxy1)
-        yield Lab(cluster, network, router1, router2, proxy1, *idle)
+        yield Lab(cluster, network, router1, router2, proxy1, *idle, realm1)

@@ -103,6 +103,16 @@ async def test_two_routers_swap_addresses(lab):
         await client.close()
 
 
+async def test_two_realms_on_one_router_worker(lab):
+    await lab.cluster.start_realm_on("realm1b", lab.realm1.workergroup)
+    await lab.cluster.served("realm1b", lab.proxy1)
+    mark = lab.cluster.master.running.mark()
+    await lab.cluster.move(lab.router1, lab.host())
+    since = time.monotonic()
+    await asyncio.gather(lab.served_again("realm1", since), lab.served_again("realm1b", since))
+    assert not lab.cluster.master.running.find("will try again", since=mark), "two realms in each other's way"
+
+
 async def test_ten_times_in_a_row(lab):
     took = []
     for _ in range(10):
