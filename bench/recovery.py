@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import platform
@@ -114,6 +115,8 @@ async def measure(case: Case, rounds: int, watch_s: float, tell: Callable[[str],
                     tell(f"{case.title}: round {number} of {rounds}")
                     process = await move(cluster, network, router, case.by_name)
                     served_at = await caller.served(process.started_at, watch_s)
+                    with contextlib.suppress(ProcessFailed):  # a worker's log comes through its node: a bit late
+                        await process.line(WORKER_LISTENING, timeout_s=PAUSE_S)
                     case.rounds.append(read_round(process, served_at, watch_s))
             finally:
                 await caller.stop()
@@ -167,8 +170,11 @@ def read_round(router: NodeProcess, served_at: float | None, watch_s: float) -> 
 # -- telling ----------------------------------------------------------------------------------------------------
 
 
-def table(cases: list[Case]) -> Table:
-    shown = Table(title="A router comes back at another address", caption="seconds: median (max)")
+def table(cases: list[Case], watched_s: float) -> Table:
+    shown = Table(
+        title="A router comes back at another address",
+        caption=f"Seconds: median (max). Never: not within the {watched_s:g} s that were watched.",
+    )
     for column in ("", "node boot", "worker boot", "boot floor", "client served", "beyond the floor", "release / ours"):
         shown.add_column(column, justify="right" if column else "left", no_wrap=True)
     for case in cases:
@@ -176,14 +182,14 @@ def table(cases: list[Case]) -> Table:
             [getattr(round_, name) for round_ in case.rounds]
             for name in ("node_boot_s", "worker_boot_s", "floor_s", "served_s", "overhead_s")
         ]
-        shown.add_row(case.title, *(cell(values, case) for values in columns), ratio_cell(case, cases))
+        shown.add_row(case.title, *(cell(values) for values in columns), ratio_cell(case, cases))
     return shown
 
 
-def cell(values: list[float | None], case: Case) -> str:
+def cell(values: list[float | None]) -> str:
     known = [value for value in values if value is not None]
     if not known:
-        return f"never ({max(round_.watched_s for round_ in case.rounds):g} s watched)" if case.rounds else "-"
+        return "never"
     missed = len(values) - len(known)
     return f"{statistics.median(known):.2f} ({max(known):.2f})" + (f", {missed} never" if missed else "")
 
@@ -274,7 +280,7 @@ def main() -> int:
         print(as_json(cases))
         return 0
     console = Console(width=None if sys.stdout.isatty() else 130)
-    console.print(table(cases))
+    console.print(table(cases, options.watch_s))
     known = ", ".join(f"{name} {value}" for name, value in machine().items())
     console.print(f"{known}; load before each case: {', '.join(f'{case.load:.1f}' for case in cases)}", soft_wrap=True)
     return 0

@@ -133,8 +133,14 @@ class RealmReconciler:
         for step in steps:
             port = await self._apply_to_router(desired, placement, step) or port
         if port is not None and port != placement.port:
-            record_port(self._manager, placement.oid, port, WorkerGroupStatus.RUNNING, time.time_ns())
+            self._record_port(placement, port)
         return _Done(len(steps), port)
+
+    def _record_port(self, placement: Placement, port: int) -> None:
+        try:
+            record_port(self._manager, placement.oid, port, WorkerGroupStatus.RUNNING, time.time_ns())
+        except Exception as e:  # the record is for others to read: a full database keeps no client from its router
+            self._unexpected(e)
 
     async def _observe_router(self, desired: DesiredRealm, placement: Placement) -> ObservedRouter:
         node, worker = placement.node, placement.worker
