@@ -22,15 +22,17 @@ def _forgetting(member):
         kind="wrap",
         members=(member,),
         why="A stopped connection stays among those that clients are sent to, and one started anew under the name that "
-        "a route uses never gets there.",
+        "a route uses never gets there. The connections in use are derived anew after each of the four calls that "
+        "change what they follow from; each of them suspends in the middle, so each has to do it at its end.",
         retire="When the released proxy worker derives the connections it uses from its routes.",
         reason="Worker classes are named in maps that other modules have imported; the method is called as it is.",
-        relies_on=(f"{CONTROLLER}.start_proxy_realm_route",),
+        relies_on=(f"{CONTROLLER}.__init__",),
     )
 
 
 START_CONNECTION = _forgetting("start_proxy_connection")
 STOP_CONNECTION = _forgetting("stop_proxy_connection")
+START_ROUTE = _forgetting("start_proxy_realm_route")
 STOP_ROUTE = _forgetting("stop_proxy_realm_route")
 
 ENDPOINT = Record(
@@ -62,6 +64,7 @@ def repoint_proxy_connection(self, connection_id, config, details=None):
 
 @START_CONNECTION
 @STOP_CONNECTION
+@START_ROUTE
 @STOP_ROUTE
 def derive_connections_anew(wrapped, instance, args, kwargs):
     from crossbar_cluster.proxy.connections import derive_anew

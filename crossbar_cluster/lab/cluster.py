@@ -197,6 +197,9 @@ class Cluster:
         """Start the master and a management session on it."""
         process = await self.start(self.master)
         await process.line("Management realm controller ready", timeout_s=BOOT_TIMEOUT_S)
+        await self._join_management()
+
+    async def _join_management(self) -> None:
         self.management = await self._retry(
             lambda: lab_client.join(
                 self.client_host, self.master_host.address, MASTER_PORT, "default", **self.superuser()
@@ -248,6 +251,8 @@ class Cluster:
     async def call(self, procedure: str, *args: Any, timeout_s: float = 30.0) -> Any:
         """Call a management procedure as the superuser."""
         assert self.management is not None, "the cluster has not been booted"
+        if self.management.gone.done():  # the master drops a client that does not answer, as while a debugger holds it
+            await self._join_management()
         async with asyncio.timeout(timeout_s):
             return await self.management.call(procedure, *args)
 

@@ -45,12 +45,16 @@ class Stranger:
         return self._own.sign_challenge(challenge)
 
 
-async def caught_up(lab) -> None:
-    """Return when the lab has read what the master has logged so far: a node's HELLO comes after it in the log."""
+async def caught_up(lab) -> int:
+    """Return when the lab has read what the master has logged so far: a node's HELLO comes after it in the log.
+
+    :returns: a mark, behind all that.
+    """
     mark = lab.cluster.master.running.mark()
     node = await join_as_node(lab, lab.spare, authextra={"cluster_ip": "127.0.0.1", "cluster_ip_source": "default"})
     await lab.cluster.master.running.line("Node authentication received: node spare", since=mark)
     await node.close()
+    return lab.cluster.master.running.mark()
 
 
 async def record_of(lab, node):
@@ -61,7 +65,7 @@ async def record_of(lab, node):
 @pytest.mark.parametrize("answers", [False, True], ids=["silent", "wrong signature"])
 async def test_a_stranger_with_a_nodes_public_key_gets_a_challenge_and_changes_nothing(lab, answers):
     before = await record_of(lab, lab.router1)
-    mark = lab.cluster.master.running.mark()
+    mark = await caught_up(lab)
     stranger = Stranger(lab.cluster.node_key(lab.router1).public_key(), answers)
     claim = {"cluster_ip": FORGED, "cluster_ip_source": "environment"}
     with pytest.raises(JoinFailed) as refused:
@@ -85,7 +89,7 @@ async def test_a_proven_node_is_believed_before_its_welcome(lab):
 
 @pytest.mark.parametrize("again", ["10.1.0.2", "fd00::2", "router-b.example"])
 async def test_each_change_is_told_once(lab, again):
-    mark = lab.cluster.master.running.mark()
+    mark = await caught_up(lab)
     for _ in range(2):
         node = await join_as_node(lab, lab.spare, authextra={"cluster_ip": again, "cluster_ip_source": "environment"})
         assert node.joined.result().authextra["cluster_ip"] == again
@@ -112,7 +116,7 @@ async def test_a_default_address_never_replaces_one_on_record(lab):
 )
 async def test_a_malformed_address_is_refused_and_the_node_joins(lab, value):
     before = await record_of(lab, lab.spare)
-    mark = lab.cluster.master.running.mark()
+    mark = await caught_up(lab)
     node = await join_as_node(lab, lab.spare, authextra={"cluster_ip": value, "cluster_ip_source": "environment"})
     line = await lab.cluster.master.running.line("Node spare authenticated with an invalid cluster address", since=mark)
     assert "its record stays as it is" in line.text and "CROSSBAR_NODE_CLUSTER_IP" in line.text
@@ -122,7 +126,7 @@ async def test_a_malformed_address_is_refused_and_the_node_joins(lab, value):
 
 async def test_two_nodes_with_one_address_are_accepted_and_told_of(lab):
     shared = (await record_of(lab, lab.router2))[0]
-    mark = lab.cluster.master.running.mark()
+    mark = await caught_up(lab)
     node = await join_as_node(lab, lab.spare, authextra={"cluster_ip": shared, "cluster_ip_source": "environment"})
     assert await record_of(lab, lab.spare) == (shared, shared)
     await lab.cluster.master.running.line(f"Node spare is on record at {shared}, and so is router2", since=mark)

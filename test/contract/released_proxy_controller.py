@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from autobahn.wamp.exception import ApplicationError
 from twisted.internet import reactor
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint
 
 from crossbar_cluster.proxy.connections import InvalidConnection, endpoint_of
@@ -75,6 +75,28 @@ def test_a_stopped_route_takes_its_connection_out_of_use(proxy, details):
         done(proxy.start_proxy_realm_route("realm1", {"anonymous": connection_id}, details))
     done(proxy.stop_proxy_realm_route("realm1", "route000", details))
     assert {endpoint_of(proxy.get_backend_config("realm1", "anonymous"))[0] for _ in range(4)} == {"10.0.0.2"}
+
+
+def test_calls_that_overlap_lose_no_route(proxy, details, monkeypatch):
+    """Two realms are started on a proxy at the same time: each call suspends while it publishes."""
+    published = []
+
+    def publish(*args, **kwargs):
+        published.append(Deferred())
+        return published[-1]
+
+    monkeypatch.setattr(type(proxy), "publish", publish)
+    calls = [
+        proxy.start_proxy_connection("c", config(), details),
+        proxy.start_proxy_realm_route("realm1", {"anonymous": "c"}, details),
+        proxy.start_proxy_realm_route("realm2", {"anonymous": "c"}, details),
+        proxy.start_proxy_connection("d", config("10.0.0.2"), details),
+    ]
+    while published:  # the last call is the first to end
+        published.pop().callback(None)
+    assert all(call.called for call in calls)
+    for realm in ("realm1", "realm2"):
+        assert endpoint_of(proxy.get_backend_config(realm, "anonymous")) == ("10.0.0.1", 10000)
 
 
 @pytest.mark.parametrize("wrong", [None, 7, {}, {"transport": {}}, config("a b"), config(port=0), config(port="1")])
