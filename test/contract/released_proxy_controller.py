@@ -79,6 +79,7 @@ def test_a_stopped_route_takes_its_connection_out_of_use(proxy, details):
 
 def test_calls_that_overlap_lose_no_route(proxy, details, monkeypatch):
     """Two realms are started on a proxy at the same time: each call suspends while it publishes."""
+    done(proxy.start_proxy_connection("c", config(), details))
     published = []
 
     def publish(*args, **kwargs):
@@ -87,7 +88,6 @@ def test_calls_that_overlap_lose_no_route(proxy, details, monkeypatch):
 
     monkeypatch.setattr(type(proxy), "publish", publish)
     calls = [
-        proxy.start_proxy_connection("c", config(), details),
         proxy.start_proxy_realm_route("realm1", {"anonymous": "c"}, details),
         proxy.start_proxy_realm_route("realm2", {"anonymous": "c"}, details),
         proxy.start_proxy_connection("d", config("10.0.0.2"), details),
