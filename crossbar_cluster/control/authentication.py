@@ -31,7 +31,7 @@ def heard(log: Any, authid: str, details: Mapping[str, Any]) -> None:
     log.info(
         "Node authentication received: node {authid} at {peer} says cluster_ip={claimed}",
         authid=authid,
-        peer=peer,
+        peer=peer if isinstance(peer, str) and peer.isprintable() and len(peer) <= 80 else describe(peer),
         claimed=None if claimed is None else describe(claimed),
     )
 
@@ -55,10 +55,9 @@ def proven(log: Any, records: NodeRecords, pubkey: str, authid: str, authextra: 
             error=str(e),
             variable=VARIABLE,
         )
-        claim = None
-    else:
-        claim = claim or _claim_of_released_node(log, records, pubkey, authid)
+        return _authextra_on_record(records, pubkey)
     try:
+        claim = claim or _claim_of_released_node(log, records, pubkey, authid)
         update = records.refresh_address(pubkey, claim) if claim else None
     except Exception as e:
         log.error(
@@ -70,10 +69,14 @@ def proven(log: Any, records: NodeRecords, pubkey: str, authid: str, authextra: 
         )
         update = None
     if update is None:
-        node = records.by_pubkey(pubkey)
-        return None if node is None else node.authextra
+        return _authextra_on_record(records, pubkey)
     _tell(log, authid, claim.address if claim else "", update)
     return update.authextra
+
+
+def _authextra_on_record(records: NodeRecords, pubkey: str) -> dict[str, Any] | None:
+    node = records.by_pubkey(pubkey)
+    return None if node is None else node.authextra
 
 
 def _claim_of_released_node(log: Any, records: NodeRecords, pubkey: str, authid: str) -> AddressClaim | None:

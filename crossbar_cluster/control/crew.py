@@ -1,7 +1,7 @@
 """Work on many nodes at the same time that waits for none of them for long: one that hangs holds up no other.
 
 A pass of a reconciler gives each node's part a moment (`PATIENCE_S`). What takes longer goes on by itself, is not begun
-a second time meanwhile, and asks for another pass when it is done.
+a second time meanwhile, and reports when it is done.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ class Crew(Generic[T]):
     """Runs the parts of a pass.
 
     :param reactor: an ``IReactorTime``.
-    :param late: called when a part ends that its pass did not wait for.
+    :param late: called with a part's key and its result, or the exception it ended with, when its pass did not wait
+        for it.
     """
 
-    def __init__(self, reactor: Any, late: Callable[[], None]) -> None:
+    def __init__(self, reactor: Any, late: Callable[[Hashable, T | Exception], None]) -> None:
         self._reactor = reactor
         self._late = late
         self._at_it: set[Hashable] = set()
@@ -61,4 +62,4 @@ class Crew(Generic[T]):
         self._at_it.discard(key)
         results[key] = result.value if isinstance(result, Failure) else result
         if over.called:
-            self._late()
+            self._late(key, results[key])

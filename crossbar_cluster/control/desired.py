@@ -24,7 +24,7 @@ def _after(oid: UUID) -> UUID:
 def read_realm(manager: Any, arealm_oid: UUID) -> DesiredRealm | None:
     """What is configured for the realm; None when it is not to be running, or has no worker group yet.
 
-    :param manager: the release's ``ApplicationRealmManager``, for its databases and the web clusters' workers.
+    :param manager: the release's ``ApplicationRealmManager``, for its databases.
     """
     with manager.db.begin() as txn:
         arealm = manager.schema.arealms[txn, arealm_oid]
@@ -33,9 +33,9 @@ def read_realm(manager: Any, arealm_oid: UUID) -> DesiredRealm | None:
             return None
         roles = (_rlink_role(arealm_oid), *_roles(manager.schema, txn, arealm_oid))
         placements = tuple(_placements(manager.schema, txn, arealm.workergroup_oid))
+        workers = tuple(_proxy_workers(manager.schema, txn, arealm.webcluster_oid))
     with manager.gdb.begin() as txn:
         nodes = {node.oid: node for node in manager.gschema.nodes.select(txn, return_keys=False)}
-    workers = manager._session._webcluster_manager.get_webcluster_workers(arealm.webcluster_oid, filter_online=True)
     return DesiredRealm(
         oid=arealm_oid,
         name=arealm.name,
@@ -52,11 +52,7 @@ def read_realm(manager: Any, arealm_oid: UUID) -> DesiredRealm | None:
             for placement in placements
             if placement.node_oid in nodes
         ),
-        proxies=tuple(
-            ProxyWorker(UUID(oid), nodes[UUID(oid)].authid, worker)
-            for oid, worker in workers or ()
-            if UUID(oid) in nodes
-        ),
+        proxies=tuple(ProxyWorker(oid, nodes[oid].authid, worker) for oid, worker in workers if oid in nodes),
         principals=_principals(nodes.values(), arealm.name),
     )
 
@@ -139,6 +135,22 @@ def _placements(schema: Any, txn: Any, workergroup_oid: UUID) -> Iterator[Any]:
         placement = schema.router_workergroup_placements[txn, oid]
         if placement is not None:
             yield placement
+
+
+def _proxy_workers(schema: Any, txn: Any, webcluster_oid: UUID | None) -> Iterator[tuple[UUID, str]]:
+    """Node and worker id of each proxy worker that the web cluster is to have.
+
+    Whether one runs is asked of its node. The release's own list has only those that answered at its last 10 s tick,
+    and a node that does not answer then leaves out all that come after it.
+    """
+    if webcluster_oid is None:
+        return
+    memberships = schema.webcluster_node_memberships.select(
+        txn, from_key=(webcluster_oid, _NIL), to_key=(_after(webcluster_oid), _NIL), return_keys=False
+    )
+    for membership in memberships:
+        for index in range(0 if membership.standby else membership.parallel or 1):
+            yield membership.node_oid, f"cpw-{str(webcluster_oid)[:8]}-{index}"
 
 
 def _principals(nodes: Any, realm: str) -> dict[str, Any]:

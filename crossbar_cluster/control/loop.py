@@ -15,7 +15,8 @@ from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import Deferred
 
 SWEEP_S = 10.0
-_RETRY = backoffPolicy(initialDelay=0.05, maxDelay=SWEEP_S, factor=1.7, jitter=lambda: random() * 0.02)
+RETRY_AT_MOST_S = 5.0
+_RETRY = backoffPolicy(initialDelay=0.05, maxDelay=RETRY_AT_MOST_S, factor=1.7, jitter=lambda: random() * 0.02)
 
 
 class Outcome(Enum):
@@ -69,6 +70,14 @@ class ReconcileLoop:
         self._fruitless = self._progressed = 0
         if self.running and not self._busy:
             self._after(0.0)
+
+    def progressed(self) -> None:
+        """A part of an earlier pass has got on: look soon. Unlike a mark it does not make failures forgotten."""
+        self._marks += 1
+        self._progressed += 1
+        self._fruitless = self._progressed // 5
+        if self.running and not self._busy:
+            self._after(_RETRY(self._fruitless))
 
     def _after(self, delay_s: float) -> None:
         self._cancel()

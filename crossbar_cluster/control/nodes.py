@@ -67,13 +67,30 @@ class NodeCalls:
     async def _call(self, node: str, procedure: str, args: tuple[Any, ...], timeout_s: float) -> Any:
         try:
             called: Deferred[Any] = self._session.call(f"crossbarfabriccenter.node.{node}.{procedure}", *args)
-            return await called.addTimeout(timeout_s, self._reactor)
+            return await self._answer(called, timeout_s)
         except TimeoutError:
             raise NodeCallFailed(node, procedure, TIMEOUT, f"no answer within {timeout_s:g} s") from None
         except TransportLost as e:
             raise NodeCallFailed(node, procedure, TRANSPORT_LOST, "the management controller has no session") from e
         except ApplicationError as e:
-            raise NodeCallFailed(node, procedure, e.error, str(e.args[0]) if e.args else "") from e
+            raise NodeCallFailed(node, procedure, e.error, " ".join(str(e.args[0]).split()) if e.args else "") from e
+
+    def _answer(self, called: Deferred[Any], timeout_s: float) -> Deferred[Any]:
+        """What ``called`` ends with, or TimeoutError. The call itself is not cancelled.
+
+        Cancelling would reach the node, which would drop what it has half done (a worker that it is starting, say)
+        from its books and leave it running. A late answer is of no use to anybody: the next pass observes anew.
+        """
+        answer: Deferred[Any] = Deferred()
+        timer = self._reactor.callLater(timeout_s, answer.errback, TimeoutError())
+
+        def answered(result: Any) -> None:
+            if timer.active():
+                timer.cancel()
+                answer.callback(result)  # a Failure makes it fail
+
+        called.addBoth(answered)
+        return answer
 
 
 async def or_none(call: Awaitable[Any], *expected: str) -> Any:
@@ -92,6 +109,9 @@ class Arrivals:
     def __init__(self) -> None:
         self._authid_of: dict[int, str] = {}
 
+    def __contains__(self, session: int) -> bool:
+        return session in self._authid_of
+
     def joined(self, session: int, authid: str) -> None:
         self._authid_of[session] = authid
 
@@ -101,10 +121,19 @@ class Arrivals:
         return authid is None or authid not in self._authid_of.values()
 
 
-def tell_arrival(arealm_manager: Any, node_oid: str) -> None:
-    """Tell the reconcilers of all realms that a node has joined. Each decides whether it has to do with it."""
+def tell_arrival(arealm_manager: Any, node_oid: str) -> bool:
+    """Tell the reconcilers of all realms that a node has joined. Each decides whether it has to do with it.
+
+    :returns: whether there is such a node: the release makes up one with the id "None" for a node that was unpaired
+        between its authentication and its join.
+    """
+    try:
+        oid = UUID(node_oid)
+    except ValueError:
+        return False
     for monitor in list(arealm_manager._monitors.values()):
-        monitor.reconciler.node_arrived(UUID(node_oid))
+        monitor.reconciler.node_arrived(oid)
+    return True
 
 
 def stop_reconcilers(arealm_manager: Any) -> None:

@@ -9,12 +9,14 @@ Ends where a node's own procedures begin.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from uuid import UUID
 
+from autobahn.wamp.exception import TransportLost
 from cfxdb.mrealm import WorkerGroupStatus
 
 from crossbar_cluster.control.crew import Crew
@@ -47,7 +49,7 @@ from crossbar_cluster.core.realm import (
     plan_proxy,
     plan_router,
 )
-from crossbar_cluster.proxy.connections import endpoint_of
+from crossbar_cluster.proxy.connections import known_endpoint_of
 
 #: Ports that router workers listen on for proxies; the first free one is taken.
 PORT_RANGE = (10000, 10100)
@@ -88,7 +90,9 @@ class RealmReconciler:
         self._met: set[str] = set()  # problems of the last pass
         self._told: set[str] = set()  # those of them that the log has
         self._told_of_group = False
-        self._crew: Crew[_Done] = Crew(manager._reactor, late=lambda: self.loop.mark())
+        self._unexpected_told: set[str] = set()
+        self._failed_late: dict[Hashable, Exception] = {}
+        self._crew: Crew[_Done] = Crew(manager._reactor, self._late)
         self.loop = ReconcileLoop(self._reconcile, manager._reactor, self._unexpected)
 
     def node_arrived(self, node_oid: UUID) -> None:
@@ -110,21 +114,41 @@ class RealmReconciler:
             for placement in desired.placements
             if isinstance(done := routers[placement.oid], _Done) and done.port and placement.address
         }
-        proxies = await self._crew.all_at_once({p: partial(self._point, desired, p, backends) for p in desired.proxies})
+        proxies = await self._crew.all_at_once(
+            {
+                (proxy, connection_id): partial(self._point, desired, proxy, {connection_id: backend})
+                for proxy in desired.proxies
+                for connection_id, backend in backends.items()
+            }
+        )
+        self._tell_problems(desired, self._problems(desired, {**routers, **proxies}))
         results = [*routers.values(), *proxies.values()]
-        problems = [result for result in results if isinstance(result, Exception)]
-        problems += [
-            NoAddress(f"router {placement.node} serves and has no address on record: no proxy can reach it")
-            for placement in desired.placements
-            if isinstance(routers[placement.oid], _Done) and not placement.address
+        served = len(backends) == len(desired.placements) > 0
+        if served and any(isinstance(result, _Done) for result in proxies.values()):
+            self._announce_running()
+        if any(isinstance(result, _Done) and result.applied for result in results):
+            return Outcome.PROGRESSED
+        converged = served and proxies and all(isinstance(result, _Done) for result in results)
+        return Outcome.CONVERGED if converged else Outcome.WAITING
+
+    def _late(self, part: Hashable, result: _Done | Exception) -> None:
+        """A part of an earlier pass has ended: go on where it got something done; otherwise the loop will be back."""
+        if isinstance(result, Exception):
+            self._failed_late[part] = result
+        else:
+            self.loop.progressed()
+
+    def _problems(self, desired: DesiredRealm, results: Mapping[Hashable, _Done | Exception | None]) -> list[Exception]:
+        """What keeps the realm from being as configured: of this pass, and of parts that outlasted earlier ones."""
+        ended = {part: result for part, result in results.items() if result is not None}
+        self._failed_late = {part: e for part, e in self._failed_late.items() if part in results and part not in ended}
+        problems = [
+            result for result in (*ended.values(), *self._failed_late.values()) if isinstance(result, Exception)
         ]
-        self._tell_problems(desired, problems)
-        applied = any(isinstance(result, _Done) and result.applied for result in results)
-        complete = desired.placements and desired.proxies and len(backends) == len(desired.placements)
-        if not complete or applied or problems or None in results:
-            return Outcome.PROGRESSED if applied else Outcome.WAITING
-        await self._announce_running()
-        return Outcome.CONVERGED
+        for placement in desired.placements:
+            if isinstance(results[placement.oid], _Done) and not placement.address:
+                problems.append(NoAddress(f"router {placement.node} has no address on record: no proxy can reach it"))
+        return problems
 
     async def _serve(self, desired: DesiredRealm, placement: Placement) -> _Done:
         observed = await self._observe_router(desired, placement)
@@ -212,7 +236,7 @@ class RealmReconciler:
                 self._calls.worker(node, worker, "get_proxy_connection", connection_id), NO_SUCH_OBJECT
             )
             if connection:
-                connections[connection_id] = endpoint_of(connection["config"])
+                connections[connection_id] = known_endpoint_of(connection["config"])
         return ObservedProxy(connections, tuple(route["config"] for route in routes or ()))
 
     async def _apply_to_proxy(self, desired: DesiredRealm, proxy: ProxyWorker, step: ProxyStep) -> None:
@@ -246,13 +270,12 @@ class RealmReconciler:
 
     # -- what operators are told --------------------------------------------------------------------------------
 
-    async def _announce_running(self) -> None:
+    def _announce_running(self) -> None:
         arealm = realm_is_running(self._manager, self._arealm_oid, time.time_ns())
         if arealm is not None:
             started = {"oid": str(arealm.oid), "status": "RUNNING", "changed": arealm.changed}
-            await self._manager._session.publish(
-                f"{self._manager._prefix}.on_arealm_started", started, options=self._manager._PUBOPTS
-            )
+            with suppress(TransportLost):  # nobody to tell; and nobody waits for who listens
+                self._manager._session.publish(f"{self._manager._prefix}.on_arealm_started", started)
 
     def _tell_problems(self, desired: DesiredRealm, problems: list[Exception]) -> None:
         """Say, once, what keeps the realm from being as configured. A node on its way up is no news."""
@@ -279,8 +302,8 @@ class RealmReconciler:
             )
 
     def _unexpected(self, error: Exception) -> None:
-        if repr(error) not in self._told:
-            self._told.add(repr(error))
+        if repr(error) not in self._unexpected_told:
+            self._unexpected_told.add(repr(error))
             self._log.failure("Realm {oid}: a pass failed and is tried again", oid=str(self._arealm_oid))
 
 

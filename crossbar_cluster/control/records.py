@@ -80,7 +80,8 @@ def address_in_key_file(pubkey: str, directory: str | None = None) -> AddressCla
     directory = directory or os.environ.get("CROSSBAR_WATCH_TO_PAIR", "").strip()
     if not directory:
         return None
-    for key_file in Path(directory).rglob("key.pub"):
+    folders = (Path(folder) for folder, _, files in os.walk(directory, followlinks=True) if "key.pub" in files)
+    for key_file in (folder / "key.pub" for folder in folders):
         try:
             lines = [line.partition(":") for line in key_file.read_text(encoding="utf-8").splitlines()]
             tags = {tag.strip(): value.strip() for tag, colon, value in lines if colon}

@@ -19,6 +19,7 @@ ACCEPTED = "an IPv4 address (10.0.0.7), an IPv6 address (fd00::7) or a host name
 # RFC 1123 section 2.1 (letters, digits, inner hyphens, at most 63 to a label). The underscore is no part of it; it is
 # accepted because docker-compose names containers with it and its name server answers for them.
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _MAX_NAME_LENGTH = 253
 
 
@@ -38,23 +39,26 @@ def parse_address(value: object) -> str:
         ip = ipaddress.ip_address(value)
     except ValueError:
         return _parse_name(value)
-    if ip.is_unspecified or ip.is_multicast or value == "255.255.255.255" or "%" in value:
+    if "%" in value or not _reachable(ip):
         raise InvalidAddress(f"{describe(value)} is no address that another host can reach: expected {ACCEPTED}")
     return ip.compressed
+
+
+def _reachable(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if isinstance(ip, ipaddress.IPv6Address):
+        # a link-local address leads nowhere without the zone, which means something on its own host only
+        mapped = ip.ipv4_mapped
+        return not (ip.is_unspecified or ip.is_multicast or ip.is_link_local) and (mapped is None or _reachable(mapped))
+    return not (ip.is_unspecified or ip.is_multicast or ip.is_reserved)  # reserved: 240.0.0.0/4 with the broadcast
 
 
 def _parse_name(value: str) -> str:
     labels = value.removesuffix(".").split(".")
     # a name whose last label is a number would be taken for an IPv4 address by some resolvers and not by others
-    valid = len(value) <= _MAX_NAME_LENGTH and all(map(_LABEL.fullmatch, labels)) and not labels[-1].isdecimal()
+    valid = len(value) <= _MAX_NAME_LENGTH and all(map(_LABEL.fullmatch, labels)) and not _NUMBER.fullmatch(labels[-1])
     if not valid or not value.isascii():
         raise InvalidAddress(f"{describe(value)} is no address: expected {ACCEPTED}")
     return value.lower()
-
-
-def is_ipv6(address: str) -> bool:
-    """Whether a parsed address is an IPv6 address."""
-    return ":" in address
 
 
 def describe(value: object) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-from crossbar_cluster.core.address import VARIABLE, AddressClaim, InvalidAddress, describe, is_ipv6
+from crossbar_cluster.core.address import VARIABLE, AddressClaim, InvalidAddress, describe
 
 #: Variables that a worker needs of its node, whatever else it inherits. (Router workers are started with
 #: ``PYTHONPATH`` and nothing more.)
@@ -53,6 +54,11 @@ def pass_to_worker(worker_environ: MutableMapping[str, str]) -> None:
 def listening_interface() -> str:
     """The interface a router worker's listener needs so that the node's address reaches it: "" for all of IPv4.
 
-    An IPv6 address needs "::", which takes IPv4 connections as well (Linux: ``net.ipv6.bindv6only`` = 0, its default).
+    An IPv6 address, and a host name that has no other, need "::", which takes IPv4 connections as well (Linux:
+    ``net.ipv6.bindv6only`` = 0, its default). Looks a host name up, and waits for it.
     """
-    return "::" if is_ipv6(AddressClaim.from_environment(os.environ).address) else ""
+    try:
+        found = socket.getaddrinfo(AddressClaim.from_environment(os.environ).address, None, type=socket.SOCK_STREAM)
+    except (OSError, InvalidAddress):
+        return ""  # a name that nobody knows yet, or an address that the node's controller has told of already
+    return "::" if {family for family, *_ in found} == {socket.AF_INET6} else ""

@@ -31,6 +31,14 @@ def endpoint_of(config: Any) -> tuple[str, int]:
     return host, port
 
 
+def known_endpoint_of(config: Any) -> tuple[str, int]:
+    """As `endpoint_of`; for a configuration that names no endpoint, one that equals no other."""
+    try:
+        return endpoint_of(config)
+    except InvalidConnection:
+        return "nowhere", 0
+
+
 def derive_connections_by_auth(routes: Mapping[str, Mapping[str, Any]], connections: Mapping[str, Any]) -> Any:
     """For each (realm, role) the set of connections that serve it.
 
@@ -76,9 +84,9 @@ def repoint(controller: Any, connection_id: str, config: Any) -> Any:
         raise ApplicationError("crossbar.error.no_such_object", f'no proxy connection with ID "{connection_id}"')
     try:
         host, port = endpoint_of(config)
-        was = endpoint_of(connection.config)
     except InvalidConnection as e:
         raise ApplicationError("crossbar.error.invalid_configuration", f"{connection_id}: {e}") from e
+    was = known_endpoint_of(connection.config)
     connection._config = config
     controller.log.info(
         "Proxy connection {connection} re-pointed from {was} to {now}",

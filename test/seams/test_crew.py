@@ -12,13 +12,13 @@ class Site:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.late = 0
+        self.late: list = []
         self.begun: list[str] = []
         self.pending: dict[str, Deferred[int]] = {}
         self.crew: Crew[int] = Crew(self.clock, self._late)
 
-    def _late(self) -> None:
-        self.late += 1
+    def _late(self, key, result) -> None:
+        self.late.append((key, result))
 
     def run(self, *names: str) -> Deferred:
         return Deferred.fromCoroutine(self.crew.all_at_once({name: self.part(name) for name in names}))
@@ -48,7 +48,7 @@ def test_parts_run_together_and_the_last_ends_the_wait(site):
     assert result_of(passed) == "not yet"
     site.pending["a"].callback(1)
     assert result_of(passed) == {"a": 1, "b": 2}
-    assert site.late == 0 and not site.clock.getDelayedCalls()
+    assert site.late == [] and not site.clock.getDelayedCalls()
 
 
 def test_a_failure_is_a_result(site):
@@ -68,9 +68,9 @@ def test_one_that_hangs_is_not_waited_for_nor_begun_again_and_tells_when_it_is_d
     assert site.begun == ["hangs", "fine", "fine"]
     site.pending["fine"].callback(2)
     assert result_of(passed) == {"hangs": None, "fine": 2}, "a pass waits only for what it has begun"
-    assert site.late == 0
+    assert site.late == []
     site.pending["hangs"].callback(3)
-    assert site.late == 1
+    assert site.late == [("hangs", 3)]
     site.run("hangs")
     assert site.begun[-1] == "hangs", "done, so it can be begun again"
 
@@ -79,8 +79,9 @@ def test_one_that_hangs_is_not_waited_for_nor_begun_again_and_tells_when_it_is_d
 def test_a_late_end_of_any_kind_is_told(site, end):
     site.run("a")
     site.clock.advance(PATIENCE_S)
-    getattr(site.pending["a"], end)(ValueError("a"))
-    assert site.late == 1
+    result = ValueError("a")
+    getattr(site.pending["a"], end)(result)
+    assert site.late == [("a", result)]
 
 
 def test_nothing_to_do_ends_at_once(site):

@@ -14,7 +14,7 @@ MONITOR = Record(
         "crossbar.master.arealm.arealm:ApplicationRealmManager.start_arealm",
         "crossbar.master.arealm.arealm:ApplicationRealmMonitor._apply_routercluster_placements",
         "crossbar.master.arealm.arealm:ApplicationRealmMonitor._apply_webcluster_connections",
-        "crossbar.master.cluster.webcluster:WebClusterManager.get_webcluster_workers",
+        "crossbar.master.cluster.webcluster:WebClusterMonitor._check_and_apply",
         "crossbar.worker.router:RouterController.start_router_transport",
         "crossbar.worker.router:RouterController.start_router_realm",
     ),

@@ -28,16 +28,16 @@ class ArrivalNoticingController:
         self._arrivals = Arrivals()
 
     async def _on_session_startup(self, session, details=None):
+        if session.get("authrole") == "node":
+            self._arrivals.joined(session["session"], session["authid"])
         await super()._on_session_startup(session, details)
-        if session.get("authrole") != "node":
-            return
-        self._arrivals.joined(session["session"], session["authid"])
-        node = self.node(session["authid"])
-        if node is None:
+        if session["session"] not in self._arrivals:  # no node, or gone again meanwhile
             return
         from crossbar_cluster.control.nodes import tell_arrival
 
-        tell_arrival(self._arealm_manager, node.node_id)
+        node = self.node(session["authid"])
+        if node is None or not tell_arrival(self._arealm_manager, node.node_id):
+            return
         if node.status != "online":
             node.status = "online"
             await self._publish_on_node_ready(node)
