@@ -320,16 +320,28 @@ class Cluster:
         """A client that calls without pause through ``proxy``; not started."""
         return Caller(self.client_host, proxy.host.address, PROXY_PORT, realm)
 
-    async def served(self, realm: str, proxy: Node, timeout_s: float = BOOT_TIMEOUT_S) -> None:
-        """Wait until a client is served. :raises JoinFailed: with the last reason, when none is in ``timeout_s``."""
+    async def served(
+        self, realm: str, proxy: Node, timeout_s: float = BOOT_TIMEOUT_S, since: float | None = None
+    ) -> float:
+        """Wait until a client that tries without pause is served.
+
+        :param since: monotonic time; default: now.
+        :returns: seconds after ``since``.
+        :raises JoinFailed: with the last reason, when none was served within ``timeout_s``.
+        """
+        since = time.monotonic() if since is None else since
         caller = self.caller(realm, proxy)
-        since = time.monotonic()
         caller.start()
         try:
-            if await caller.served(since, timeout_s) is None:
-                raise JoinFailed(f"{realm} not served through {proxy.name} within {timeout_s:g} s: {caller.last_error}")
+            at = await caller.served(since, timeout_s)
         finally:
             await caller.stop()
+        if at is None:
+            raise JoinFailed(
+                f"no client of {realm} served through {proxy.name} within {timeout_s:g} s; "
+                f"last error: {caller.last_error}"
+            )
+        return at - since
 
     async def _retry(
         self,

@@ -35,14 +35,7 @@ class Lab:
 
     async def served_again(self, realm: str, since: float, within_s: float = RECOVERY_S) -> float:
         """Wait until a client that tries without pause is served. :returns: seconds after ``since``."""
-        caller = self.cluster.caller(realm, self.proxy1)
-        caller.start()
-        try:
-            at = await caller.served(since, within_s)
-        finally:
-            await caller.stop()
-        assert at is not None, f"no client of {realm} served within {within_s:g} s; last error: {caller.last_error}"
-        return at - since
+        return await self.cluster.served(realm, self.proxy1, within_s, since)
 
     async def follows(self, realm: str, router: Node, host: LoopbackHost, cluster_ip: str | None = "") -> None:
         """Move ``router`` to ``host`` and see clients of ``realm`` served again."""
