@@ -1,6 +1,7 @@
 """A node's word on its address, as the master takes it from the wire: believed after the proof, and only then."""
 
 import asyncio
+import itertools
 
 import pytest
 from autobahn.wamp import cryptosign
@@ -10,6 +11,7 @@ from crossbar_cluster.lab.client import Client, JoinFailed, join
 from crossbar_cluster.lab.cluster import MASTER_PORT
 
 FORGED = "10.66.6.6"
+_barriers = itertools.count()
 
 
 async def join_as_node(lab, node, key=None, authextra=None) -> Client:
@@ -50,9 +52,9 @@ async def caught_up(lab) -> int:
 
     :returns: a mark, behind all that.
     """
-    mark = lab.cluster.master.running.mark()
-    node = await join_as_node(lab, lab.spare, authextra={"cluster_ip": "127.0.0.1", "cluster_ip_source": "default"})
-    await lab.cluster.master.running.line("Node authentication received: node spare", since=mark)
+    unique = f"127.1.{next(_barriers)}.1"  # a default, which replaces no record; earlier lines do not have it
+    node = await join_as_node(lab, lab.spare, authextra={"cluster_ip": unique, "cluster_ip_source": "default"})
+    await lab.cluster.master.running.line(f"Node authentication received: node spare .*'{unique}'")
     await node.close()
     return lab.cluster.master.running.mark()
 
@@ -115,8 +117,8 @@ async def test_a_default_address_never_replaces_one_on_record(lab):
     ids=lambda v: repr(v)[:20],
 )
 async def test_a_malformed_address_is_refused_and_the_node_joins(lab, value):
-    before = await record_of(lab, lab.spare)
     mark = await caught_up(lab)
+    before = await record_of(lab, lab.spare)
     node = await join_as_node(lab, lab.spare, authextra={"cluster_ip": value, "cluster_ip_source": "environment"})
     line = await lab.cluster.master.running.line("Node spare authenticated with an invalid cluster address", since=mark)
     assert "its record stays as it is" in line.text and "CROSSBAR_NODE_CLUSTER_IP" in line.text

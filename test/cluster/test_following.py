@@ -7,15 +7,6 @@ import time
 import pytest
 
 
-def port_in_use(address: str, port: int) -> socket.socket:
-    """Somebody else's listener."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((address, port))
-    sock.listen()
-    return sock
-
-
 @pytest.mark.parametrize("gently", [False, True], ids=["SIGKILL", "SIGTERM"])
 async def test_another_address(lab, gently):
     was = lab.router1.host.address
@@ -47,7 +38,7 @@ async def test_a_connected_client_of_another_router_notices_nothing(lab):
 
 async def test_the_listening_port_moves_too(lab):
     host = lab.host()
-    with port_in_use(host.address, 10000):
+    with socket.create_server((host.address, 10000)):  # somebody else's
         await lab.cluster.move(lab.router1, host)
         await lab.served_again("realm1", time.monotonic())
     assert await proxy_connection(lab, "router1") == (host.address, 10001)
@@ -58,7 +49,7 @@ async def test_the_port_alone_moves(lab):
     await lab.follows("realm1", lab.router1, host)
     assert await proxy_connection(lab, "router1") == (host.address, 10000)
     await lab.router1.running.kill()
-    with port_in_use(host.address, 10000):
+    with socket.create_server((host.address, 10000)):  # somebody else's
         await lab.follows("realm1", lab.router1, host)
     assert await proxy_connection(lab, "router1") == (host.address, 10001)
 
