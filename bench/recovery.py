@@ -31,6 +31,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from crossbar_cluster.demo.events import spread
 from crossbar_cluster.lab.cluster import Cluster, Node, loopback_cluster
 from crossbar_cluster.lab.host import LoopbackHost, LoopbackNetwork
 from crossbar_cluster.lab.process import NodeProcess, ProcessFailed
@@ -87,13 +88,7 @@ class Case:
     @property
     def served_s(self) -> float | None:
         """Median over the rounds; None when the client was not served in one of them."""
-        return median([round_.served_s for round_ in self.rounds])
-
-
-def median(values: list[float | None]) -> float | None:
-    """The median; None when there are no values, or one of them never came."""
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known and len(known) == len(values) else None
+        return spread([round_.served_s for round_ in self.rounds])[0]
 
 
 # -- measuring --------------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def proven(log: Any, records: NodeRecords, pubkey: str, authid: str, authextra: 
         update = None
     if update is None:
         return _authextra_on_record(records, pubkey)
-    _tell(log, authid, claim.address if claim else "", update)
+    _tell(log, authid, update)
     return update.authextra
 
 
@@ -93,24 +93,24 @@ def _claim_of_released_node(log: Any, records: NodeRecords, pubkey: str, authid:
     return claim
 
 
-def _tell(log: Any, authid: str, address: str, update: AddressUpdate) -> None:
-    if not update.changed:
+def _tell(log: Any, authid: str, update: AddressUpdate) -> None:
+    if update.address == update.previous:
         return
     if update.previous:
         log.info(
             "Node {authid} cluster IP changed from {previous} to {address} - updating database during authentication",
             authid=authid,
             previous=update.previous,
-            address=address,
+            address=update.address,
         )
     else:
-        log.info("Node {authid} cluster IP is {address} - put on record", authid=authid, address=address)
+        log.info("Node {authid} cluster IP is {address} - put on record", authid=authid, address=update.address)
     if update.shared_with:
         log.warn(
             "Node {authid} is on record at {address}, and so is {others}. That is right on one host; on several, "
             "one of them has moved and not been back since, or {variable} is wrong.",
             authid=authid,
-            address=address,
+            address=update.address,
             others=", ".join(update.shared_with),
             variable=VARIABLE,
         )

@@ -32,6 +32,7 @@ from crossbar_cluster.control.nodes import (
     or_none,
 )
 from crossbar_cluster.core.realm import (
+    LISTENING_PORTS,
     DesiredRealm,
     ObservedProxy,
     ObservedRouter,
@@ -51,8 +52,6 @@ from crossbar_cluster.core.realm import (
 )
 from crossbar_cluster.proxy.connections import known_endpoint_of
 
-#: Ports that router workers listen on for proxies; the first free one is taken.
-PORT_RANGE = (10000, 10100)
 #: How long a proxy tries to reach a router worker before it tells the client.
 CONNECT_TIMEOUT_S = 5
 
@@ -205,7 +204,7 @@ class RealmReconciler:
                 config = {
                     "id": placement.transport_id,
                     "type": "rawsocket",
-                    "endpoint": {"type": "tcp", "portrange": list(PORT_RANGE)},
+                    "endpoint": {"type": "tcp", "portrange": [LISTENING_PORTS[0], LISTENING_PORTS[-1]]},
                     "options": {},
                     "serializers": ["cbor"],
                     "auth": {"cryptosign-proxy": {"type": "static", "principals": dict(desired.principals)}},

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crossbar_cluster.core.address import AddressClaim, InvalidAddress, parse_address
+from crossbar_cluster.core.keyfile import parse_tags
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,8 @@ class AddressUpdate:
 
     authextra: dict[str, Any] | None  #: the node's authextra on record, now
     previous: str | None  #: the address that was on record
-    changed: bool
-    shared_with: tuple[str, ...] = ()  #: authids of other nodes of the realm with the same address on record
+    address: str | None  #: the address that is on record now
+    shared_with: tuple[str, ...] = ()  #: if it is news: authids of other nodes of the realm at the same address
 
 
 class NodeRecords:
@@ -46,7 +47,7 @@ class NodeRecords:
         if node is None:
             return None
         if not claim.replaces(node.cluster_ip):
-            return AddressUpdate(node.authextra, node.cluster_ip, changed=False)
+            return AddressUpdate(node.authextra, node.cluster_ip, node.cluster_ip)
         with self._db.begin(write=True) as txn:
             # read again: another process of the master may have changed the record since
             node = self._schema.nodes[txn, self._schema.idx_nodes_by_pubkey[txn, pubkey]]
@@ -56,7 +57,7 @@ class NodeRecords:
             node.authextra = {**authextra, "cluster_ip": claim.address}
             self._schema.nodes[txn, node.oid] = node
             shared_with = () if claim.is_default else self._others_at(txn, node)
-        return AddressUpdate(node.authextra, previous, changed=True, shared_with=shared_with)
+        return AddressUpdate(node.authextra, previous, node.cluster_ip, shared_with)
 
     def _others_at(self, txn: Any, node: Any) -> tuple[str, ...]:
         others = self._schema.nodes.select(txn, return_keys=False)
@@ -83,8 +84,7 @@ def address_in_key_file(pubkey: str, directory: str | None = None) -> AddressCla
     folders = (Path(folder) for folder, _, files in os.walk(directory, followlinks=True) if "key.pub" in files)
     for key_file in (folder / "key.pub" for folder in folders):
         try:
-            lines = [line.partition(":") for line in key_file.read_text(encoding="utf-8").splitlines()]
-            tags = {tag.strip(): value.strip() for tag, colon, value in lines if colon}
+            tags = parse_tags(key_file.read_text(encoding="utf-8"))
             if tags.get("public-key-ed25519") == pubkey and "node-cluster-ip" in tags:
                 return AddressClaim(parse_address(tags["node-cluster-ip"]), is_default=True)
         except (OSError, UnicodeDecodeError, InvalidAddress):

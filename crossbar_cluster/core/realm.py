@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+#: Where router workers listen for proxies: the first of these that is free, as in the release.
+LISTENING_PORTS = range(10000, 10101)
+
 
 @dataclass(frozen=True)
 class Role:

@@ -60,7 +60,6 @@ class Back:
     """The router's new process has been started: the seconds of a round count from here."""
 
     address: str
-    after_kill_s: float
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from crossbar_cluster.core.realm import LISTENING_PORTS
 from crossbar_cluster.demo.events import (
     Back,
     Event,
@@ -32,8 +33,6 @@ from crossbar_cluster.lab.host import LoopbackNetwork
 from crossbar_cluster.lab.process import NodeProcess, ProcessFailed
 
 REALM = "realm1"
-#: Where router workers listen: the master has them take the first free one.
-ROUTER_PORTS = range(10000, 10101)
 #: How long the other milestones are watched for once the client is served.
 GRACE_S = 2.0
 #: How long the client goes on calling before the next round.
@@ -78,7 +77,7 @@ class Demo:
         return [
             ("master", self.cluster.master_host.address, range(MASTER_PORT, MASTER_PORT + 1)),
             ("proxy1", self.proxy.host.address, range(PROXY_PORT, PROXY_PORT + 1)),
-            *(("router1", host.address, ROUTER_PORTS) for host in self._hosts),
+            *(("router1", host.address, LISTENING_PORTS) for host in self._hosts),
         ]
 
     async def run(self) -> list[RoundResult]:
@@ -159,7 +158,7 @@ class Demo:
         self._tell(Killed(old))
         router.host, router.cluster_ip = new, new.address
         back_at = (await cluster.start(router)).started_at
-        self._tell(Back(new.address, back_at - killed_at))
+        self._tell(Back(new.address))
         seconds = await self._watch_round(back_at, self._sources(client, back_at, *log_position))
         served_after_s = seconds[Milestone.CLIENT_SERVED]
         outage_s = None

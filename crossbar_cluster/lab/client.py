@@ -88,6 +88,11 @@ class Client(ApplicationSession):  # type: ignore[misc]
             self.disconnect()
 
 
+def in_url(address: str) -> str:
+    """``address`` as it stands in a URL: an IPv6 address in brackets."""
+    return f"[{address}]" if ":" in address else address
+
+
 def _seen(future: asyncio.Future[Any]) -> None:
     """Mark a future's exception as seen: nobody has to wait for a join that was given up."""
     if not future.cancelled():
@@ -113,7 +118,7 @@ async def join(
     """
     extra = {"key": key, "realm": realm, "authid": authid, "authrole": authrole, "authextra": authextra or {}}
     client = Client(ComponentConfig(realm, extra))
-    where = f"[{address}]" if ":" in address else address
+    where = in_url(address)
     factory = WampWebSocketClientFactory(lambda: client, url=f"ws://{where}:{port}/ws", serializers=[CBORSerializer()])
     transport = None
     try:

@@ -15,15 +15,16 @@ import shutil
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from autobahn.wamp import cryptosign
 
+from crossbar_cluster.core.keyfile import parse_tags
 from crossbar_cluster.lab import client as lab_client
-from crossbar_cluster.lab.client import Caller, Client, JoinFailed
+from crossbar_cluster.lab.client import Caller, Client, JoinFailed, in_url
 from crossbar_cluster.lab.host import Host, LoopbackNetwork
 from crossbar_cluster.lab.process import NodeProcess, ProcessFailed
 
@@ -85,7 +86,6 @@ class Cluster:
     nodes: dict[str, Node] = field(default_factory=dict)
     tell: Callable[[str], None] = lambda step: None  #: told what is being done, for progress displays
     management: Client | None = None
-    on_exit: list[Callable[[], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.master = Node("master", self.master_host, self.directory / "master", self.patched)
@@ -106,8 +106,6 @@ class Cluster:
         killed = await asyncio.gather(*(process.kill() for process in self._started), return_exceptions=True)
         if self.management is not None:
             await self.management.close()
-        for undo in self.on_exit:
-            undo()
         for problem in killed:
             if isinstance(problem, BaseException):
                 raise problem
@@ -122,7 +120,7 @@ class Cluster:
             if not k.startswith(("CROSSBAR_", "PYTEST_", "MAILGUN_", "INFURA_")) and k != "PYTHONPATH"
         }
         env["HOME"] = str(self.directory / "home")
-        env["CROSSBAR_FABRIC_URL"] = f"ws://{_in_url(self.master_host.address)}:{MASTER_PORT}/ws"
+        env["CROSSBAR_FABRIC_URL"] = f"ws://{in_url(self.master_host.address)}:{MASTER_PORT}/ws"
         env["CROSSBAR_CLUSTER"] = "on" if node.patched else "off"
         if node is self.master:
             env["CROSSBAR_FABRIC_SUPERUSER"] = str(self.directory / "home" / ".crossbar" / "default.pub")
@@ -228,7 +226,7 @@ class Cluster:
 
     def node_key(self, node: Node) -> cryptosign.CryptosignKey:
         """The private key of ``node``."""
-        return cryptosign.CryptosignKey.from_bytes(bytes.fromhex(_tags(node.cbdir / "key.priv")["private-key-ed25519"]))
+        return _private_key(_tags(node.cbdir / "key.priv"))
 
     async def _find(self, node: Node) -> None:
         record = await self.manage("get_node_by_authid", node.name)
@@ -241,10 +239,7 @@ class Cluster:
     def superuser(self) -> dict[str, Any]:
         """What a management session authenticates with: arguments for `client.join`."""
         tags = _tags(self.directory / "home" / ".crossbar" / "default.priv")
-        return {
-            "key": cryptosign.CryptosignKey.from_bytes(bytes.fromhex(tags["private-key-ed25519"])),
-            "authid": tags["user-id"],
-        }
+        return {"key": _private_key(tags), "authid": tags["user-id"]}
 
     # -- management ---------------------------------------------------------------------------------------------
 
@@ -391,10 +386,9 @@ def crossbar_command() -> str:
     return found
 
 
-def _in_url(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
-
-
 def _tags(key_file: Path) -> dict[str, str]:
-    lines = key_file.read_text().splitlines()
-    return {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines) if v}
+    return parse_tags(key_file.read_text(encoding="utf-8"))
+
+
+def _private_key(tags: Mapping[str, str]) -> cryptosign.CryptosignKey:
+    return cryptosign.CryptosignKey.from_bytes(bytes.fromhex(tags["private-key-ed25519"]))

@@ -1,4 +1,4 @@
-"""Hosts of the lab in network namespaces: lost links, fresh namespaces and IPv6, as on real hosts. Needs root.
+"""Hosts of the lab in network namespaces: fresh namespaces and IPv6, as on real hosts. Needs root.
 
 The bridge has a namespace of its own, so that nothing of this machine's network takes part.
 """
@@ -122,10 +122,6 @@ class NamespaceHost:
 
     def environment(self, directory: Path) -> dict[str, str]:
         return {"PYTHONDONTWRITEBYTECODE": "1"}
-
-    def link(self, up: bool) -> None:
-        """Plug the host's cable in or out: packets are lost, nobody is told."""
-        _ip("-n", self.network.bridge, "link", "set", self.port, "up" if up else "down")
 
     async def connect(self, address: str, port: int) -> socket.socket:
         return await asyncio.to_thread(self._connect, address, port)

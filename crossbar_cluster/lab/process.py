@@ -12,7 +12,6 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM, Signals
@@ -143,7 +142,8 @@ class NodeProcess:
             if self._reader.done():
                 raise self.failure(f"ended with code {self.returncode} before it logged {pattern!r}")
             try:
-                await asyncio.wait_for(news.wait(), max(0.0, deadline - time.monotonic()))
+                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                    await news.wait()
             except TimeoutError:
                 raise self.failure(f"did not log {pattern!r} within {timeout_s:g} s") from None
 
@@ -193,7 +193,8 @@ class NodeProcess:
 
     async def ended(self, timeout_s: float) -> int:
         """Wait for the process to end. :returns: its exit code. :raises TimeoutError: it did not."""
-        await asyncio.wait_for(asyncio.shield(self._reader), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            await asyncio.shield(self._reader)
         assert self.returncode is not None
         return self.returncode
 
@@ -212,12 +213,3 @@ def group_members(pgid: int) -> list[int]:
         if int(group) == pgid and state not in "ZX":
             members.append(int(entry))
     return members
-
-
-async def until(what: str, holds: Callable[[], bool], *, timeout_s: float = 30.0, every_s: float = 0.05) -> None:
-    """Poll until ``holds()``. :raises TimeoutError: naming ``what``, when it did not within ``timeout_s``."""
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {timeout_s:g} s: {what}")
-        await asyncio.sleep(every_s)
