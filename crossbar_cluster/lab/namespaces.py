@@ -120,6 +120,10 @@ class NamespaceHost:
     def command(self, argv: list[str]) -> list[str]:
         return ["ip", "netns", "exec", self.name, *argv]
 
+    def link(self, *, up: bool) -> None:
+        """Cut the host off, or connect it again. It notices nothing: what it sends vanishes, and nobody answers."""
+        _ip("-n", self.network.bridge, "link", "set", self.port, *(("master", "br0") if up else ("nomaster",)))
+
     def environment(self, directory: Path) -> dict[str, str]:
         return {"PYTHONDONTWRITEBYTECODE": "1"}
 

@@ -1,4 +1,4 @@
-"""A node tells the master where it is, at every connect."""
+"""A node tells the master where it is at every connect, waits for its pairing, and is callable once it has joined."""
 
 from crossbar_cluster.overlay import Record
 
@@ -9,6 +9,44 @@ SESSION = Record(
     why="The release puts a node's address into its key file once and never tells the master of another one.",
     retire="When a released node sends its cluster address with every HELLO to the master.",
     relies_on=("crossbar.edge.node.management:NodeManagementSession.onConnect",),
+)
+
+PAIRING = Record(
+    target="crossbar.edge.node.management:NodeManagementSession",
+    kind="subclass",
+    members=("onLeave",),
+    why="A node that is started before it is paired exits.",
+    retire="When a released node waits for its pairing.",
+    relies_on=("crossbar.edge.node.management:NodeManagementSession.__init__",),
+)
+
+BRIDGE = Record(
+    target="crossbar.edge.node.management:NodeManagementBridgeSession",
+    kind="subclass",
+    members=(
+        "__init__",
+        "attach_manager",
+        "detach_manager",
+        "_start_call_forwarding",
+        "_stop_call_forwarding",
+        "_start_event_forwarding",
+        "_stop_event_forwarding",
+        "_start_cfc_heartbeat",
+    ),
+    why=(
+        "A node that reconnects before the master has noticed the end of its former session is refused every "
+        "registration and stays unmanageable. The master learns that a worker has ended only by asking. "
+        "Each reconnect within 5 s leaves one more heartbeat loop running."
+    ),
+    retire="When a released node takes its registrations over, tells of ended workers, and keeps one heartbeat loop.",
+    relies_on=(
+        "crossbar.edge.node.management:NodeManagementBridgeSession._stop_cfc_heartbeat",
+        "crossbar.edge.node.management:NodeManagementBridgeSession._translate_uri",
+        "crossbar.edge.node.node:FabricNodeControllerSession.get_status",
+        "crossbar.router.dealer:Dealer.processRegister",
+        "crossbar.router.dealer:Dealer.detach",
+        "crossbar.router.observation:UriObservationMap.drop_observer",
+    ),
 )
 
 
@@ -23,7 +61,72 @@ class AddressTellingSession:
 
     def onJoin(self, details):
         from crossbar_cluster.node.address import unheard_claim
+        from crossbar_cluster.node.uplink import tell_joined
 
         if unheard := unheard_claim(details.authextra):
             self.log.warn("Node {node}: {unheard}", node=details.authid, unheard=unheard)
+        tell_joined(self._runner)
         return super().onJoin(details)
+
+
+@PAIRING
+class PatientSession:
+    """Leaves it to the uplink to try again when the master does not know the node."""
+
+    def onLeave(self, details):
+        from crossbar_cluster.node.uplink import can_wait
+
+        return self.disconnect() if can_wait(self._runner, details.reason) else super().onLeave(details)
+
+
+@BRIDGE
+class TakingOverBridge:
+    """Forwards calls through one registration, tells of ended workers, and attaches and detaches one at a time."""
+
+    def __init__(self, config):
+        from twisted.internet.defer import DeferredLock
+
+        super().__init__(config)
+        self._changing = DeferredLock()  # an uplink that is lost while it is attached is detached afterwards
+        self._forwarding = None
+        self._sub_on_leave = None
+
+    def attach_manager(self, manager, management_realm, node_id):
+        return self._changing.run(super().attach_manager, manager, management_realm, node_id)
+
+    def detach_manager(self):
+        return self._changing.run(super().detach_manager)
+
+    def _start_call_forwarding(self):
+        from twisted.internet import reactor
+
+        from crossbar_cluster.node.bridge import CallForwarding
+
+        self._forwarding = CallForwarding(self, self._manager, self._node_id, reactor)
+        self._forwarding.start()
+
+    def _stop_call_forwarding(self):
+        if self._forwarding is not None:
+            self._forwarding.stop()
+            self._forwarding = None
+
+    def _start_event_forwarding(self):
+        from twisted.internet.defer import gatherResults
+
+        from crossbar_cluster.node.bridge import tell_worker_gone
+
+        def remember(subscription):
+            self._sub_on_leave = subscription
+
+        subscribing = self.subscribe(lambda *args: tell_worker_gone(self), "wamp.session.on_leave")
+        return gatherResults([super()._start_event_forwarding(), subscribing.addCallback(remember)])
+
+    def _stop_event_forwarding(self):
+        subscription, self._sub_on_leave = self._sub_on_leave, None
+        stopping = super()._stop_event_forwarding()
+        return stopping if subscription is None else subscription.unsubscribe().addBoth(lambda _: stopping)
+
+    def _start_cfc_heartbeat(self):
+        # Each attach_manager has this called a few seconds later: a detach, or another attach, may have come since.
+        if self._manager is not None and self._heartbeat_call is None:
+            super()._start_cfc_heartbeat()

@@ -1,0 +1,62 @@
+"""A node's uplink is made by crossbar-cluster; a node that is to restart does."""
+
+from crossbar_cluster.overlay import Record
+
+UPLINK = Record(
+    target="crossbar.edge.node.node:FabricNode",
+    kind="add",
+    members=("_manager_runner",),
+    why=(
+        "The release waits up to 60 s before it connects to the master again, does not find a master that has moved "
+        "while an activation file names its former address, and notices a silent loss late."
+    ),
+    retire="When the settings of the released uplink can be configured and it turns to CROSSBAR_FABRIC_URL by itself.",
+    relies_on=(
+        "crossbar.edge.node.node:FabricNode.boot",
+        "crossbar.edge.node.node:FabricNodeControllerSession._shutdown",
+        "crossbar.edge.node.node:compute_mgmt_uplink_config",
+    ),
+)
+
+RESTART = Record(
+    target="crossbar.edge.node.node:FabricNode",
+    kind="subclass",
+    members=("stop",),
+    why="`stop(restart=True)`, as when an activation file appears, ends the node; nothing starts it again.",
+    retire="When a released node that is told to restart does.",
+    relies_on=("crossbar.node.node:Node.stop", "crossbar.node.controller:NodeController.shutdown"),
+)
+
+
+class UplinkInPlace:
+    """A data descriptor, in front of the attribute that every released node has.
+
+    `boot` makes the release's runner, puts it here, and uses what it finds here. The runner's class is known to other
+    modules under the same name, so that replacing the name would change those as well.
+    """
+
+    def __get__(self, node, owner=None):
+        return self if node is None else vars(node).get("_manager_runner")
+
+    def __set__(self, node, runner):
+        from autobahn.twisted.wamp import ApplicationRunner
+
+        from crossbar_cluster.node.uplink import uplink_in_place_of
+
+        replaced = isinstance(runner, ApplicationRunner)
+        vars(node)["_manager_runner"] = uplink_in_place_of(runner, node) if replaced else runner
+
+
+RUNNER = UPLINK(UplinkInPlace())
+
+
+@RESTART
+class RestartingNode:
+    """Begins anew in its own process."""
+
+    def stop(self, restart=False):
+        from crossbar_cluster.node.restart import restart_after_shutdown
+
+        if restart:
+            restart_after_shutdown(self)
+        return super().stop(restart=restart)

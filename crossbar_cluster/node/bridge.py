@@ -1,0 +1,109 @@
+"""A node's procedures on the master: one prefix registration, verified from the other side; and word of ended workers.
+
+Triggered when the uplink's session has joined and the bridge is attached to it; ends when the bridge is detached. How
+the connection comes about is `crossbar_cluster.node.uplink`'s.
+
+The release registers each local procedure by itself, and never tries again: a node that returns before the master has
+noticed the end of its former session is refused every one of them and stays unmanageable. One registration of the
+prefix ``crossbarfabriccenter.node.<node id>.`` takes over what the former session held, at once, and covers procedures
+that appear later. The late end of that session does not take it away: the router has dropped the former registration
+by then. (Registrations of single procedures by a former, unpatched life of the node win over the prefix until the
+master notices its end.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autobahn.wamp.types import PublishOptions, RegisterOptions
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+
+ANSWER_WITHIN_S = 5.0
+PAUSES_S = (0.5, 1.0, 2.0)  #: between tries; after the last the connection is dropped
+LOCAL = "crossbar."
+
+
+class NotCallable(Exception):
+    """The master does not reach this node. The message says what came instead."""
+
+
+class CallForwarding:
+    """Makes the local procedures ``crossbar.*`` callable on the master as ``crossbarfabriccenter.node.<node id>.*``.
+
+    :param bridge: session on the node's own router.
+    :param manager: session on the master.
+    """
+
+    def __init__(self, bridge: Any, manager: Any, node_id: str, reactor: Any) -> None:
+        self._bridge = bridge
+        self._manager = manager
+        self._node_id = node_id
+        self._reactor = reactor
+        self._prefix = f"crossbarfabriccenter.node.{node_id}."
+        self._work: Deferred[None] | None = None
+
+    def start(self) -> None:
+        """Register, and see to it that the node is callable. Goes on by itself; a failure is logged."""
+        self._work = Deferred.fromCoroutine(self._become_callable())
+        self._work.addErrback(self._failed)
+
+    def stop(self) -> None:
+        """The manager is gone, and the registration with it."""
+        if self._work is not None:
+            self._work.cancel()
+
+    def _failed(self, failure: Any) -> None:
+        if not failure.check(CancelledError):
+            self._bridge.log.failure("The node's registration on the master ended in an error", failure=failure)
+
+    async def _become_callable(self) -> None:
+        for pause_s in (*PAUSES_S, None):
+            try:
+                await self._register()
+                await self._verify()
+                self._bridge.log.info("The master can call this node, at {prefix}", prefix=self._prefix)
+                return
+            except CancelledError:
+                raise
+            except Exception as e:
+                if not self._manager.is_attached():
+                    return  # lost meanwhile: whoever attaches next begins anew
+                problem = f"{type(e).__name__}: {e}"
+            if pause_s is not None:
+                self._bridge.log.warn(
+                    "The master cannot call this node yet ({problem}): registering again", problem=problem
+                )
+                await deferLater(self._reactor, pause_s)
+        self._bridge.log.warn("The master cannot call this node ({problem}): connecting again", problem=problem)
+        self._manager.disconnect()
+
+    async def _register(self) -> None:
+        options = RegisterOptions(match="prefix", force_reregister=True, details_arg="details")
+        registering: Deferred[Any] = self._manager.register(self._forward, self._prefix, options=options)
+        await registering.addTimeout(ANSWER_WITHIN_S, self._reactor)
+
+    async def _verify(self) -> None:
+        """:raises NotCallable: a call through the master reaches another session than this one."""
+        calling: Deferred[Any] = self._manager.call(f"{self._prefix}get_status")
+        status = await calling.addTimeout(ANSWER_WITHIN_S, self._reactor)
+        answered, own = status.get("management_session_id"), self._manager._session_id
+        if answered != own:
+            raise NotCallable(f"session {answered} answers in place of {own}")
+
+    def _forward(self, *args: Any, details: Any, **kwargs: Any) -> Any:
+        return self._bridge.call(LOCAL + details.procedure[len(self._prefix) :], *args, **kwargs)
+
+
+def tell_worker_gone(bridge: Any) -> None:
+    """Tell the master that a session of this node's own router has ended, which is how a worker's end shows first.
+
+    An event without a payload: it says no more than *look now*, and one that is lost does no harm.
+    """
+    manager = bridge._manager
+    if manager is None or not manager.is_attached():
+        return
+    telling: Deferred[Any] = manager.publish(
+        bridge._translate_uri(f"{LOCAL}on_worker_gone"), options=PublishOptions(acknowledge=True)
+    )
+    telling.addErrback(lambda failure: bridge.log.debug("on_worker_gone: {why}", why=failure.getErrorMessage()))

@@ -1,0 +1,207 @@
+"""What a master does for its uplinks and its own workers: pings, and a restart when one of them has died."""
+
+import copy
+import json
+from importlib.resources import files
+from types import SimpleNamespace
+
+import pytest
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.task import Clock
+
+from crossbar_cluster.node import restart
+from crossbar_cluster.node.pings import quicken_master
+
+
+class Reactor(Clock):
+    """A clock that also takes system event triggers."""
+
+    def __init__(self):
+        super().__init__()
+        self.triggers = []
+        self.stopped = False
+
+    def addSystemEventTrigger(self, phase, event, function, *args):
+        self.triggers.append((phase, event, lambda: function(*args)))
+
+    def fire(self, phase):
+        for when, _, function in self.triggers:
+            if when == phase:
+                function()
+
+    def stop(self):
+        self.stopped = True
+
+
+class Log:
+    """Keeps what it is told, filled in."""
+
+    def __init__(self):
+        self.lines = []
+
+    def info(self, text, **values):
+        self.lines.append(text.format(**values))
+
+    warn = error = debug = info
+
+    def failure(self, text="", failure=None, **values):
+        self.lines.append(f"failure: {failure}")
+
+    def matching(self, part):
+        return [line for line in self.lines if part in line]
+
+
+BUILTIN = json.loads((files("crossbar") / "master/node/config.json").read_text())
+
+
+def pings(config):
+    options = config["workers"][0]["transports"][2]["paths"]["ws"]["options"]
+    return options["auto_ping_interval"], options["auto_ping_timeout"]
+
+
+@pytest.mark.parametrize(
+    "said, expected",
+    [
+        ({}, (4000, 5000)),
+        ({"open_handshake_timeout": 9000}, (4000, 5000)),
+        ({"auto_ping_interval": 10000}, (10000, 5000)),
+        ({"auto_ping_interval": 20000, "auto_ping_timeout": 9000}, (20000, 9000)),
+    ],
+)
+def test_the_master_pings_every_four_seconds_unless_the_operator_says_otherwise(tmp_path, said, expected):
+    from crossbar._util import merge_config
+
+    own = {"version": 2, "workers": [{"transports": ["COPY", "COPY", {"paths": {"ws": {"options": said}}}]}, "COPY"]}
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(own))
+    config = merge_config(BUILTIN, own)
+    quicken_master(config, BUILTIN, file)
+    assert pings(config) == expected
+
+
+def test_without_a_file_of_its_own_too():
+    config = copy.deepcopy(BUILTIN)
+    quicken_master(config, BUILTIN, None)
+    assert pings(config) == (4000, 5000)
+    assert config["workers"][1] == BUILTIN["workers"][1]
+
+
+@pytest.fixture
+def master(monkeypatch):
+    monkeypatch.delenv("CROSSBAR_CLUSTER_RESTARTS", raising=False)
+    monkeypatch.setattr(restart.time, "monotonic", lambda: reactor.seconds())
+    reactor = Reactor()
+    node = SimpleNamespace(
+        _reactor=reactor,
+        _controller=SimpleNamespace(_shutdown_requested=False, _workers={}),
+        _bridge_session=SimpleNamespace(_container_workers={"cfcontainer1": {}}),
+        log=Log(),
+        restarts=0,
+    )
+
+    def stop(restart):
+        node.restarts += restart
+        node._controller._shutdown_requested = True
+        return succeed(None)
+
+    node.stop = stop
+    return node
+
+
+def watch(master):
+    master._controller._shutdown_requested = False
+    return restart.MasterWorkers(master, frozenset({"cfrouter1", "cfrealmmanager1"}))
+
+
+@pytest.mark.parametrize("worker", ["cfrouter1", "cfrealmmanager1", "cfcontainer1"])
+def test_the_death_of_a_worker_restarts_the_master_once(master, worker):
+    killed = []
+
+    def gone(signal):
+        raise ProcessExitedAlready
+
+    for name, kill in (("gone", gone), ("other", killed.append)):
+        proto = SimpleNamespace(transport=SimpleNamespace(signalProcess=kill))
+        master._controller._workers[name] = SimpleNamespace(proto=proto, id=name)
+    master._controller._workers["begun"] = SimpleNamespace(proto=None, id="begun")
+    watching = watch(master)
+    watching.ended(worker)
+    watching.ended("cfrouter1")
+    master._reactor.advance(0)
+    assert master.restarts == 1 and len(master.log.matching(f"worker {worker} has died")) == 1
+    master._reactor.advance(restart.END_WORKERS_WITHIN_S)
+    assert killed == ["KILL"]
+
+
+@pytest.mark.parametrize("worker", ["cfrouter1", "cfcontainer1"])
+def test_a_worker_that_dies_before_it_is_ready_does_so_too(master, worker):
+    ready = Deferred()
+    master._controller._workers[worker] = SimpleNamespace(ready=ready)
+    master._bridge_session._container_workers = {}
+    watch(master).begun(worker)
+    ready.errback(RuntimeError("exit code 1"))
+    passed_on = []
+    ready.addErrback(passed_on.append)
+    del master._controller._workers[worker]
+    master._reactor.advance(0)
+    assert master.restarts == 1 and passed_on
+
+
+def test_the_operators_own_worker_and_a_shutdown_do_not(master):
+    watching = watch(master)
+    watching.ended("mine")
+    master._controller._shutdown_requested = True
+    watching.ended("cfrouter1")
+    master._controller._shutdown_requested = False
+    master._reactor.fire("before")
+    watching.ended("cfrouter1")
+    master._reactor.advance(60)
+    assert master.restarts == 0 and not master.log.lines
+
+
+def test_restarts_in_a_row_slow_down_and_a_long_life_ends_the_row(master):
+    pauses = []
+    for life_s in (0, 0, 0, 0, 0, 0, 100, 0):
+        watching = watch(master)
+        master._reactor.advance(life_s)
+        watching.ended("cfrouter1")
+        before, restarts = master._reactor.seconds(), master.restarts
+        while master.restarts == restarts:
+            master._reactor.advance(0.5 if master._reactor.seconds() > before or pauses else 0)
+        pauses.append(master._reactor.seconds() - before)
+    assert pauses == pytest.approx([0, 1, 2, 4, 8, 10, 0.5, 1], abs=0.5)
+
+
+def test_a_shutdown_that_fails_restarts_all_the_same(master):
+    master.stop = lambda restart: fail(RuntimeError("no"))
+    watch(master).ended("cfrouter1")
+    master._reactor.advance(0)
+    assert master._reactor.stopped
+
+
+def test_the_released_master_hands_the_end_of_its_workers_over(monkeypatch):
+    from crossbar.master.node.node import FabricCenterNode
+
+    node = FabricCenterNode.__new__(FabricCenterNode)
+    node._realm, node._router_factory = "crossbar", SimpleNamespace(drop_role=lambda *args: None)
+    ended = []
+    node._worker_watch = SimpleNamespace(ended=ended.append)
+    node._drop_worker_role("crossbar.worker.cfrouter1")
+    assert ended == ["cfrouter1"]
+
+
+def test_a_restart_executes_the_same_command_after_everything_else(monkeypatch):
+    node = SimpleNamespace(_reactor=Reactor())
+    restart.restart_after_shutdown(node)
+    restart.restart_after_shutdown(node)
+    assert [(phase, event) for phase, event, _ in node._reactor.triggers] == [("after", "shutdown")]
+    executed = []
+    monkeypatch.setattr(restart.os, "execv", lambda *args: executed.append(args))
+    monkeypatch.setattr(restart.sys, "orig_argv", ["python3", "/usr/bin/crossbar", "master", "start"])
+    node._reactor._exitSignal = 15
+    node._reactor.fire("after")
+    assert not executed, "not when it has been told to end meanwhile"
+    node._reactor._exitSignal = None
+    node._reactor.fire("after")
+    assert executed == [(restart.sys.executable, [restart.sys.executable, "/usr/bin/crossbar", "master", "start"])]
