@@ -1,0 +1,145 @@
+"""Worker groups can be configured before their nodes, their workers are spread by load, moved and drained."""
+
+from autobahn import wamp
+
+from crossbar_cluster.overlay import Record
+
+MANAGER = Record(
+    target="crossbar.master.cluster.routercluster:RouterClusterManager",
+    kind="subclass",
+    members=(
+        "list_routercluster_nodes",
+        "get_routercluster_node",
+        "add_routercluster_node",
+        "remove_routercluster_node",
+        "add_routercluster_workergroup",
+        "remove_routercluster_workergroup",
+        "delete_routercluster",
+    ),
+    why="The release puts all router workers of a worker group on one node, cannot add a group to a cluster that has "
+    "no node yet, leaves placements behind when a node, group or cluster is removed, has no way to move one, and lists "
+    "nodes of other clusters.",
+    retire="When the released manager places by load, keeps placements in line, and moves them on demand.",
+    relies_on=(
+        "crossbar.master.cluster.routercluster:RouterClusterManager.__init__",
+        "crossbar.master.cluster.routercluster:RouterClusterManager.start",
+    ),
+)
+MONITOR = Record(
+    target="crossbar.master.cluster.routercluster:RouterClusterMonitor",
+    kind="subclass",
+    members=("__init__", "is_started", "start", "stop", "_check_and_apply"),
+    why="The released monitor looks at the status of nodes every 10 s, with several log lines each time; the control "
+    "plane sees in the database that a cluster is starting, and does what is to be done.",
+    retire="When the released monitor is silent while nothing changes.",
+    relies_on=(
+        "crossbar.master.cluster.routercluster:RouterClusterManager.start",
+        "crossbar.master.cluster.routercluster:RouterClusterManager.stop",
+        "crossbar.master.cluster.routercluster:RouterClusterManager.start_routercluster",
+    ),
+)
+
+
+@MANAGER
+class PlacingManager:
+    """The released procedures, and three of our own. What they do is in `crossbar_cluster.control.routerclusters`."""
+
+    def list_routercluster_nodes(self, routercluster_oid: str, return_names=None, filter_by_status=None, details=None):
+        from crossbar_cluster.control.routerclusters import members_only, node_names
+
+        listed = super().list_routercluster_nodes(routercluster_oid, None, filter_by_status, details)
+        oids = members_only(self, self.schema.routercluster_node_memberships, routercluster_oid, listed)
+        return node_names(self, oids) if return_names else [str(oid) for oid in oids]
+
+    def get_routercluster_node(self, routercluster_oid: str, node_oid: str, details=None):
+        from crossbar_cluster.control.routerclusters import told_membership
+
+        return told_membership(super().get_routercluster_node(routercluster_oid, node_oid, details))
+
+    async def add_routercluster_node(self, routercluster_oid: str, node_oid: str, config=None, details=None):
+        from crossbar_cluster.control.routerclusters import node_config, settle, told_membership
+
+        config = node_config(self, routercluster_oid, node_oid, config)
+        added = await super().add_routercluster_node(routercluster_oid, node_oid, config, details)
+        await settle(self)
+        return told_membership(added)
+
+    async def remove_routercluster_node(self, routercluster_oid: str, node_oid: str, details=None):
+        from crossbar_cluster.control.routerclusters import forget_node, settle
+
+        removed = await forget_node(self, routercluster_oid, node_oid)
+        if removed is None:
+            removed = await super().remove_routercluster_node(routercluster_oid, node_oid, details)
+        await settle(self)
+        return removed
+
+    async def add_routercluster_workergroup(self, routercluster_oid: str, workergroup: dict, details=None):
+        from crossbar_cluster.control.routerclusters import add_workergroup
+
+        return await add_workergroup(self, routercluster_oid, workergroup)
+
+    async def remove_routercluster_workergroup(self, routercluster_oid: str, workergroup_oid: str, details=None):
+        from crossbar_cluster.control.routerclusters import refuse_to_remove_group, settle
+
+        refuse_to_remove_group(self, routercluster_oid, workergroup_oid)
+        removed = await super().remove_routercluster_workergroup(routercluster_oid, workergroup_oid, details)
+        await settle(self)
+        return removed
+
+    async def delete_routercluster(self, routercluster_oid: str, details=None):
+        from crossbar_cluster.control.routerclusters import refuse_to_delete_cluster, settle
+
+        refuse_to_delete_cluster(self, routercluster_oid)
+        deleted = await super().delete_routercluster(routercluster_oid, details)
+        await settle(self)
+        return deleted
+
+    @wamp.register(None, check_types=True)
+    async def move_placements(self, node: str, to=None, details=None):
+        """Move all router workers that are placed on a node to other nodes of their clusters.
+
+        :param node: name or object id of the node.
+        :param to: name or object id of the node that gets them all; default: the best one for each.
+        :returns: one dictionary a worker: group, worker, what ("moved"), from_node, to_node.
+        :raises ApplicationError: ``crossbar.error.no_such_object``, ``crossbar.error.invalid_argument``,
+            ``crossbar.error.no_capacity``; nothing has changed then.
+        """
+        from crossbar_cluster.control.routerclusters import move
+
+        return await move(self, node, to)
+
+    @wamp.register(None, check_types=True)
+    async def drain_node(self, node: str, details=None):
+        """Place nothing on a node any more, and move what is there; arguments and errors as for ``move_placements``."""
+        from crossbar_cluster.control.routerclusters import drain
+
+        return await drain(self, node)
+
+    @wamp.register(None, check_types=True)
+    async def undrain_node(self, node: str, details=None):
+        """Let router workers be placed on a node again. Those that were moved away stay where they are."""
+        from crossbar_cluster.control.routerclusters import undrain
+
+        return await undrain(self, node)
+
+
+@MONITOR
+class QuietMonitor:
+    """Started and stopped by the manager, and does nothing in between."""
+
+    def __init__(self, manager, routercluster_oid, interval=10.0):
+        super().__init__(manager, routercluster_oid, interval)
+        self._running = False
+
+    @property
+    def is_started(self):
+        return self._running
+
+    def start(self):
+        self._running = True
+
+    def stop(self):
+        self._running = False
+
+    def _check_and_apply(self):
+        """The control plane checks and applies."""
