@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 COMMANDS = {
     "check": "crossbar_cluster.cli:check",
     "demo": "crossbar_cluster.demo.command:demo",
+    "placements": "crossbar_cluster.operator.placements:placements",
+    "status": "crossbar_cluster.operator.status:status",
 }
 
 

@@ -1,102 +1,24 @@
-"""WAMP clients of the lab: a session as an awaitable, and a caller that notices every gap in service."""
+"""WAMP clients of the lab: sessions that start from a host of it, and a caller that notices every gap in service."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
-import logging
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import txaio
+from autobahn.wamp import cryptosign
+from autobahn.wamp.exception import ApplicationError
 
-txaio.use_asyncio()
+from crossbar_cluster.lab.host import Host
+from crossbar_cluster.operator.client import Client, JoinFailed, open_session
 
-# bjdata, built for NumPy 1, prints a page about NumPy 2 when it is first imported; it is harmless and not ours
-with contextlib.redirect_stderr(io.StringIO()):
-    import autobahn.wamp.serializer  # noqa: F401
-
-from autobahn.asyncio.wamp import ApplicationSession  # noqa: E402
-from autobahn.asyncio.websocket import WampWebSocketClientFactory  # noqa: E402
-from autobahn.wamp import cryptosign  # noqa: E402
-from autobahn.wamp.exception import ApplicationError  # noqa: E402
-from autobahn.wamp.serializer import CBORSerializer  # noqa: E402
-from autobahn.wamp.types import Challenge, CloseDetails, ComponentConfig, SessionDetails  # noqa: E402
-
-from crossbar_cluster.lab.host import Host  # noqa: E402
-
-# what goes wrong with a connection is told by exceptions; Autobahn would print it, with tracebacks, as well
-logging.getLogger("autobahn").setLevel(logging.CRITICAL + 1)
-
-
-class JoinFailed(ConnectionError):
-    """A client could not join: no connection, no answer in time, or an ABORT. Says which."""
-
-
-class Client(ApplicationSession):  # type: ignore[misc]
-    """A session that tells by futures when it has joined and when it is gone."""
-
-    def __init__(self, config: ComponentConfig) -> None:
-        super().__init__(config)
-        loop = asyncio.get_running_loop()
-        self.joined: asyncio.Future[SessionDetails] = loop.create_future()
-        self.gone: asyncio.Future[str] = loop.create_future()
-        self.joined.add_done_callback(_seen)
-
-    def onConnect(self) -> None:
-        if not self.is_connected():
-            return  # given up between the handshake and this call
-        key, realm, authid, authrole, authextra = (
-            self.config.extra[k] for k in ("key", "realm", "authid", "authrole", "authextra")
-        )
-        if key is None:
-            self.join(realm, authmethods=["anonymous"])
-        else:
-            extra = {"pubkey": key.public_key(), **authextra}
-            self.join(realm, authmethods=["cryptosign"], authid=authid, authrole=authrole, authextra=extra)
-
-    def onChallenge(self, challenge: Challenge) -> Any:
-        return self.config.extra["key"].sign_challenge(challenge)
-
-    def onJoin(self, details: SessionDetails) -> None:
-        self.joined.set_result(details)
-
-    def onLeave(self, details: CloseDetails) -> None:
-        if not self.joined.done():
-            self.joined.set_exception(JoinFailed(f"{details.reason}: {details.message}"))
-        self.disconnect()
-
-    def onDisconnect(self) -> None:
-        if not self.joined.done():
-            self.joined.set_exception(JoinFailed("the connection was lost before the session had joined"))
-        if not self.gone.done():
-            self.gone.set_result("lost")
-
-    def onUserError(self, fail: Any, msg: str) -> None:
-        """Errors reach the awaiting test; they are not printed a second time."""
-
-    async def close(self) -> None:
-        """Leave, and wait until the connection is closed."""
-        if self.is_attached():
-            with contextlib.suppress(Exception):
-                self.leave()
-                async with asyncio.timeout(3.0):
-                    await asyncio.shield(self.gone)
-        elif self.is_connected():
-            self.disconnect()
+__all__ = ["Caller", "Client", "JoinFailed", "in_url", "join"]
 
 
 def in_url(address: str) -> str:
     """``address`` as it stands in a URL: an IPv6 address in brackets."""
     return f"[{address}]" if ":" in address else address
-
-
-def _seen(future: asyncio.Future[Any]) -> None:
-    """Mark a future's exception as seen: nobody has to wait for a join that was given up."""
-    if not future.cancelled():
-        future.exception()
 
 
 async def join(
@@ -116,30 +38,23 @@ async def join(
     :param key: authenticate by WAMP-cryptosign with this key; without one, anonymously.
     :raises JoinFailed: no WELCOME within ``timeout_s``.
     """
-    extra = {"key": key, "realm": realm, "authid": authid, "authrole": authrole, "authextra": authextra or {}}
-    client = Client(ComponentConfig(realm, extra))
-    where = in_url(address)
-    factory = WampWebSocketClientFactory(lambda: client, url=f"ws://{where}:{port}/ws", serializers=[CBORSerializer()])
-    transport = None
-    try:
-        async with asyncio.timeout(timeout_s):
-            sock = await host.connect(address, port)
-            transport, _ = await asyncio.get_running_loop().create_connection(factory, sock=sock)
-            await asyncio.shield(client.joined)
-    except TimeoutError:
-        if transport is not None:
-            transport.abort()
-        client.joined.cancel()
-        raise JoinFailed(f"no answer from {where}:{port} within {timeout_s:g} s") from None
-    except OSError as e:
-        if transport is not None:
-            transport.abort()
-        raise e if isinstance(e, JoinFailed) else JoinFailed(f"{where}:{port}: {e}") from e
-    except BaseException:
-        if transport is not None:
-            transport.abort()
-        raise
-    return client
+    where = f"{in_url(address)}:{port}"
+
+    async def connect(factory: Any) -> Any:
+        sock = await host.connect(address, port)
+        return await asyncio.get_running_loop().create_connection(factory, sock=sock)
+
+    return await open_session(
+        f"ws://{where}/ws",
+        connect,
+        realm,
+        where=where,
+        key=key,
+        authid=authid,
+        authrole=authrole,
+        authextra=authextra,
+        timeout_s=timeout_s,
+    )
 
 
 @dataclass

@@ -1,0 +1,106 @@
+"""The answer of ``get_cluster_status``: one document, whose names are stable. Times are ns since the epoch."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+
+class Master(TypedDict):
+    realm: str  #: the management realm
+    started: int
+    crossbar: str  #: version of the release
+    crossbar_cluster: str
+    passes: int  #: of its reconcilers, since the start
+    calls: int  #: to nodes
+    failures: int
+
+
+class Node(TypedDict):
+    oid: str
+    name: str
+    status: Literal["online", "offline"]
+    since: int | None
+    address: str | None
+    address_source: Literal["environment", "default"] | None
+    address_since: int | None
+
+
+class Placement(TypedDict):
+    node: str
+    worker: str
+
+
+class Group(TypedDict):
+    cluster: str
+    group: str
+    scale: int  #: router workers that it is to have
+    placements: list[Placement]
+
+
+class Realm(TypedDict):
+    name: str
+    status: Literal["STARTING", "RUNNING", "STOPPING", "STOPPED"]
+    group: str | None
+    webcluster: str | None
+
+
+class WebCluster(TypedDict):
+    name: str
+    status: str
+    nodes: list[str]
+
+
+class Connection(TypedDict):
+    id: str
+    host: str
+    port: int
+
+
+class Route(TypedDict):
+    realm: str
+    roles: dict[str, str]  #: role -> id of the connection
+
+
+class _AnyWorker(TypedDict):
+    node: str
+    worker: str
+    state: Literal["converged", "changed", "waiting", "failed", "unknown"]
+    reason: str  #: empty when converged
+    since: int | None
+    kind: Literal["router", "proxy"]
+
+
+class Worker(_AnyWorker, total=False):
+    """What is in it is there only when the master has seen it."""
+
+    port: int | None  #: of a router
+    realms: list[str]  #: of a router
+    services: list[str]  #: of a proxy: its paths
+    connections: list[Connection]  #: of a proxy
+    routes: list[Route]  #: of a proxy
+
+
+class Problem(TypedDict):
+    object: str
+    reason: str
+
+
+class Status(TypedDict):
+    now: int  #: the master's clock
+    master: Master
+    nodes: list[Node]
+    groups: list[Group]
+    realms: list[Realm]
+    webclusters: list[WebCluster]
+    workers: list[Worker]
+    problems: list[Problem]  #: empty: the cluster is as it is configured
+
+
+class PlacementChange(TypedDict):
+    """What became of one placement: an element of the answers of ``move_placements`` and its like."""
+
+    group: str
+    worker: str
+    what: Literal["placed", "moved", "removed"]
+    from_node: str | None
+    to_node: str | None
