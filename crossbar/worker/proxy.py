@@ -15,6 +15,30 @@ REPOINT = Record(
     relies_on=(f"{CONTROLLER}.get_backend_config", "crossbar.worker.proxy:ProxyConnection"),
 )
 
+SNAPSHOT = Record(
+    target=CONTROLLER,
+    kind="add",
+    members=("get_proxy_snapshot",),
+    why="To see what a proxy worker runs, the master has to ask for each connection, route and service by itself.",
+    retire="When a released proxy worker describes itself in one call.",
+    relies_on=(
+        f"{CONTROLLER}.get_proxy_connections",
+        f"{CONTROLLER}.get_proxy_routes",
+        f"{CONTROLLER}.get_proxy_transports",
+        "crossbar.webservice.base:RouterWebService",
+    ),
+)
+
+BACKEND = Record(
+    target=f"{CONTROLLER}.map_backend",
+    kind="wrap",
+    members=("map_backend",),
+    why="Nobody hears of a router worker that a proxy does not get through to, except the client.",
+    retire="When a released proxy worker reports backends that it cannot reach.",
+    reason="The one place that every connection to a backend is made through; it is called as it is.",
+    relies_on=(f"{CONTROLLER}.get_backend_config",),
+)
+
 
 def _forgetting(member):
     return Record(
@@ -60,6 +84,25 @@ def repoint_proxy_connection(self, connection_id, config, details=None):
     from crossbar_cluster.proxy.connections import repoint
 
     return repoint(self, connection_id, config)
+
+
+@SNAPSHOT
+@wamp.register(None)
+def get_proxy_snapshot(self, details=None):
+    """What this worker runs: transports with their services, connections, and routes.
+
+    :returns: see `crossbar_cluster.proxy.snapshot.snapshot_of`.
+    """
+    from crossbar_cluster.proxy.snapshot import snapshot_of
+
+    return snapshot_of(self)
+
+
+@BACKEND
+def map_backend(wrapped, instance, args, kwargs):
+    from crossbar_cluster.proxy.unreachable import reporting
+
+    return reporting(instance, wrapped, *args, **kwargs)
 
 
 @START_CONNECTION

@@ -1,13 +1,9 @@
-"""Calls from the master to nodes and their workers: each with a timeout, each error with the node's name.
-
-Also which nodes have a management session (`Arrivals`): a node is there as long as its newest session lives.
-"""
+"""Calls from the master to nodes and their workers: each with a timeout, each error with the node's name."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
 from typing import Any
-from uuid import UUID
 
 from autobahn.wamp.exception import ApplicationError, TransportLost
 from twisted.internet.defer import Deferred, TimeoutError
@@ -22,6 +18,7 @@ TIMEOUT = "crossbar.error.timeout"
 TRANSPORT_LOST = "crossbar.error.transport_lost"
 NO_SUCH_OBJECT = "crossbar.error.no_such_object"
 NO_SUCH_WORKER = "crossbar.error.no_such_worker"
+NOT_RUNNING = "crossbar.error.not_running"
 ALREADY_RUNNING = "crossbar.error.already_running"
 WORKER_ALREADY_RUNNING = "crossbar.error.worker_already_running"
 
@@ -55,6 +52,8 @@ class NodeCalls:
     def __init__(self, session: Any, reactor: Any) -> None:
         self._session = session
         self._reactor = reactor
+        self.made = 0  #: number of calls
+        self.failed = 0  #: number of those that were answered with an error, or not at all
 
     async def node(self, node: str, procedure: str, *args: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
         """Call a procedure of the node's controller. :raises NodeCallFailed:"""
@@ -64,9 +63,22 @@ class NodeCalls:
         """Call a procedure of a worker on the node. :raises NodeCallFailed:"""
         return await self._call(node, f"worker.{worker}.{procedure}", args, CALL_TIMEOUT_S)
 
+    async def master(self, procedure: str, *args: Any) -> Any:
+        """Call a procedure of the management realm itself. :raises NodeCallFailed:"""
+        return await self._call_uri("master", procedure, procedure, args, CALL_TIMEOUT_S)
+
     async def _call(self, node: str, procedure: str, args: tuple[Any, ...], timeout_s: float) -> Any:
+        uri = f"crossbarfabriccenter.node.{node}.{procedure}"
+        self.made += 1
         try:
-            called: Deferred[Any] = self._session.call(f"crossbarfabriccenter.node.{node}.{procedure}", *args)
+            return await self._call_uri(node, procedure, uri, args, timeout_s)
+        except NodeCallFailed:
+            self.failed += 1
+            raise
+
+    async def _call_uri(self, node: str, procedure: str, uri: str, args: tuple[Any, ...], timeout_s: float) -> Any:
+        try:
+            called: Deferred[Any] = self._session.call(uri, *args)
             return await self._answer(called, timeout_s)
         except TimeoutError:
             raise NodeCallFailed(node, procedure, TIMEOUT, f"no answer within {timeout_s:g} s") from None
@@ -101,42 +113,3 @@ async def or_none(call: Awaitable[Any], *expected: str) -> Any:
         if e.error in expected:
             return None
         raise
-
-
-class Arrivals:
-    """Which sessions nodes have joined with. An old session that ends late says nothing about a newer one."""
-
-    def __init__(self) -> None:
-        self._authid_of: dict[int, str] = {}
-
-    def __contains__(self, session: int) -> bool:
-        return session in self._authid_of
-
-    def joined(self, session: int, authid: str) -> None:
-        self._authid_of[session] = authid
-
-    def left(self, session: int) -> bool:
-        """Forget the session. :returns: whether its node is gone: it had no other session."""
-        authid = self._authid_of.pop(session, None)
-        return authid is None or authid not in self._authid_of.values()
-
-
-def tell_arrival(arealm_manager: Any, node_oid: str) -> bool:
-    """Tell the reconcilers of all realms that a node has joined. Each decides whether it has to do with it.
-
-    :returns: whether there is such a node: the release makes up one with the id "None" for a node that was unpaired
-        between its authentication and its join.
-    """
-    try:
-        oid = UUID(node_oid)
-    except ValueError:
-        return False
-    for monitor in list(arealm_manager._monitors.values()):
-        monitor.reconciler.node_arrived(oid)
-    return True
-
-
-def stop_reconcilers(arealm_manager: Any) -> None:
-    """Stop the reconcilers of all realms: their management session is gone, its successor starts new ones."""
-    for monitor in list(arealm_manager._monitors.values()):
-        monitor.stop()

@@ -1,11 +1,17 @@
-"""The node records in the master's global database, as far as a node's own word changes them."""
+"""What is put on record of the cluster as it is: a node's address, by its own word, and a router worker's port."""
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
+
+import numpy as np
+from cfxdb.mrealm import WorkerGroupStatus
 
 from crossbar_cluster.core.address import AddressClaim, InvalidAddress, parse_address
 from crossbar_cluster.core.keyfile import parse_tags
@@ -54,7 +60,8 @@ class NodeRecords:
             previous, node.cluster_ip = node.cluster_ip, claim.address
             # a node without authextra does not apply its local configuration, one with any does unless told otherwise
             authextra = {"on_start_apply_config": False} if node.authextra is None else node.authextra
-            node.authextra = {**authextra, "cluster_ip": claim.address}
+            said = {**claim.authextra, "cluster_ip_since": time.time_ns()}
+            node.authextra = {**authextra, **said}
             self._schema.nodes[txn, node.oid] = node
             shared_with = () if claim.is_default else self._others_at(txn, node)
         return AddressUpdate(node.authextra, previous, node.cluster_ip, shared_with)
@@ -68,6 +75,34 @@ class NodeRecords:
                 if other.oid != node.oid and other.mrealm_oid == node.mrealm_oid and other.cluster_ip == node.cluster_ip
             )
         )
+
+
+def record_port(db: Any, schema: Any, placement_oid: UUID, node_oid: UUID, port: int, now_ns: int) -> None:
+    """Put a router worker's true listening port on record, if another one is, unless it has been moved meanwhile.
+
+    :param db: the management realm's database.
+    :param node_oid: the node that the worker listens on.
+    """
+    with db.begin() as txn:
+        placement = schema.router_workergroup_placements[txn, placement_oid]
+    if placement is None or placement.node_oid != node_oid or placement.tcp_listening_port == port:
+        return
+    with db.begin(write=True) as txn:
+        placement = schema.router_workergroup_placements[txn, placement_oid]
+        if placement is None or placement.node_oid != node_oid:
+            return
+        placement.tcp_listening_port = port
+        placement.status = WorkerGroupStatus.RUNNING
+        placement.changed = now_ns
+        schema.router_workergroup_placements[txn, placement_oid] = placement
+
+
+def plain_times(payload: Iterable[Any]) -> None:
+    """Replace NumPy times in the dicts of an event's payload by nanoseconds, in place: no serializer takes them."""
+    for part in payload:
+        for name, value in part.items() if isinstance(part, dict) else ():
+            if isinstance(value, np.datetime64):
+                part[name] = int(value.astype("datetime64[ns]").astype(int))
 
 
 def address_in_key_file(pubkey: str, directory: str | None = None) -> AddressClaim | None:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossbar_cluster.core.realm import LISTENING_PORTS
+from crossbar_cluster.core.router import LISTENING_PORTS
 from crossbar_cluster.demo.events import (
     Back,
     Event,

@@ -1,12 +1,16 @@
 """The loop that runs a reconciler: it never ends, never overlaps, and loses no mark."""
 
+import math
 from collections.abc import Callable
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from crossbar_cluster.control.loop import SWEEP_S, Outcome, ReconcileLoop
+from crossbar_cluster.control.loop import CHANGED, CONVERGED, Outcome, ReconcileLoop, State
+
+WAITING = Outcome(State.WAITING)
+FAILED = Outcome(State.FAILED, "refused")
 
 
 class Passes:
@@ -15,7 +19,7 @@ class Passes:
     def __init__(self) -> None:
         self.clock = Clock()
         self.count = 0
-        self.outcome: Outcome | Exception | None = Outcome.CONVERGED
+        self.outcome: Outcome | Exception | None = CONVERGED
         self.pending: Deferred[Outcome] | None = None
         self.errors: list[Exception] = []
         self.during: Callable[[], None] = lambda: None
@@ -50,9 +54,62 @@ def test_the_first_pass_comes_with_the_start(passes: Passes) -> None:
     assert passes.count == 1
 
 
-def test_a_converged_reconciler_only_sweeps(passes: Passes) -> None:
+@pytest.mark.parametrize("outcome", [CONVERGED, Outcome(State.WAITING, "its node is away", math.inf)])
+def test_without_a_mark_nothing_is_done_again(passes: Passes, outcome: Outcome) -> None:
+    passes.outcome = outcome
     passes.loop.start()
-    assert passes.passes_in(SWEEP_S * 5 + 1) == 6
+    passes.clock.advance(0)
+    assert passes.passes_in(1000) == 0
+    assert not passes.clock.getDelayedCalls(), "it costs nothing while nothing changes"
+    passes.loop.mark()
+    assert passes.passes_in(1) == 1
+
+
+def test_a_pass_can_say_when_the_next_one_is_due(passes: Passes) -> None:
+    passes.outcome = Outcome(State.CONVERGED, again_s=60.0)
+    passes.loop.start()
+    assert passes.passes_in(301) == 6
+
+
+def test_a_burst_of_marks_is_one_pass_when_it_is_over(passes: Passes) -> None:
+    passes.loop.start()
+    passes.clock.advance(0)
+    for _ in range(5):
+        passes.loop.mark(quiet_s=0.1)
+        assert passes.passes_in(0.05) == 0
+    assert passes.passes_in(0.2) == 1
+
+
+def test_a_burst_without_end_is_not_waited_for(passes: Passes) -> None:
+    passes.loop.start()
+    passes.clock.advance(0)
+    for _ in range(30):  # 1.5 s
+        passes.loop.mark(quiet_s=0.1)
+        passes.clock.advance(0.05)
+    assert passes.count == 2
+
+
+def test_a_mark_that_does_not_wait_overtakes_one_that_does(passes: Passes) -> None:
+    passes.loop.start()
+    passes.clock.advance(0)
+    passes.loop.mark(quiet_s=0.5)
+    passes.loop.mark()
+    passes.clock.advance(0)
+    assert passes.count == 2
+
+
+def test_whether_the_last_pass_knew_of_the_last_mark(passes: Passes) -> None:
+    passes.outcome = None
+    passes.loop.start()
+    passes.clock.advance(0)
+    assert not passes.loop.up_to_date, "a pass is under way"
+    passes.loop.mark()
+    assert passes.pending is not None
+    passes.pending.callback(CONVERGED)
+    assert not passes.loop.up_to_date, "the mark came after the pass had begun"
+    passes.clock.advance(0)
+    passes.pending.callback(CONVERGED)
+    assert passes.loop.up_to_date
 
 
 def test_a_mark_acts_at_once(passes: Passes) -> None:
@@ -71,7 +128,7 @@ def test_marks_that_come_together_make_one_pass(passes: Passes) -> None:
     assert passes.count == 1
 
 
-@pytest.mark.parametrize("outcome", [Outcome.WAITING, ValueError("anything"), KeyError()])
+@pytest.mark.parametrize("outcome", [WAITING, FAILED, ValueError("anything"), KeyError()])
 def test_failures_slow_down_and_never_stop(passes: Passes, outcome: Outcome | Exception) -> None:
     passes.outcome = outcome
     passes.loop.start()
@@ -82,44 +139,20 @@ def test_failures_slow_down_and_never_stop(passes: Passes, outcome: Outcome | Ex
 
 
 def test_progress_is_followed_up_soon(passes: Passes) -> None:
-    passes.outcome = Outcome.PROGRESSED
+    passes.outcome = CHANGED
     passes.loop.start()
-    assert passes.passes_in(1) >= 10
+    assert passes.passes_in(0.1) >= 5
 
 
 def test_progress_without_end_slows_down_too(passes: Passes) -> None:
-    passes.outcome = Outcome.PROGRESSED
+    passes.outcome = CHANGED
     passes.loop.start()
     passes.passes_in(200)
     assert passes.passes_in(100) <= 40
 
 
-def test_late_progress_is_followed_up_soon_and_slows_down_as_well(passes: Passes) -> None:
-    passes.outcome = Outcome.WAITING
-    passes.loop.start()
-    passes.passes_in(200)
-    passes.loop.progressed()
-    assert passes.passes_in(0.2) >= 1
-    before = passes.count
-    for _ in range(60):  # a part that ends late again and again, once a second
-        passes.loop.progressed()
-        passes.passes_in(1)
-    assert passes.count - before <= 60 + 60 / 5
-
-
-def test_late_progress_during_a_pass_is_not_lost(passes: Passes) -> None:
-    passes.outcome = None
-    passes.loop.start()
-    passes.clock.advance(0)
-    passes.loop.progressed()
-    assert passes.pending is not None
-    passes.pending.callback(Outcome.CONVERGED)
-    passes.clock.advance(0)
-    assert passes.count == 2
-
-
 def test_a_mark_ends_a_long_wait(passes: Passes) -> None:
-    passes.outcome = Outcome.WAITING
+    passes.outcome = WAITING
     passes.loop.start()
     passes.passes_in(200)
     passes.loop.mark()
@@ -134,7 +167,7 @@ def test_passes_never_overlap_and_a_mark_during_one_is_not_lost(passes: Passes) 
         passes.loop.mark()
         assert passes.passes_in(60) == 0
     assert passes.pending is not None
-    passes.pending.callback(Outcome.CONVERGED)
+    passes.pending.callback(CONVERGED)
     passes.clock.advance(0)
     assert passes.count == 2
 
@@ -168,6 +201,6 @@ def test_a_stopped_loop_is_silent_even_when_marked_or_busy(passes: Passes) -> No
     passes.loop.stop()
     passes.loop.mark()
     assert passes.pending is not None
-    passes.pending.callback(Outcome.WAITING)
+    passes.pending.callback(WAITING)
     assert passes.passes_in(100) == 0
     assert not passes.clock.getDelayedCalls()

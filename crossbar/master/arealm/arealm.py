@@ -1,20 +1,20 @@
-"""An application realm is kept as configured by a reconciler instead of a polling loop that ends at the first error."""
+"""Application realms are kept as configured by the control plane, not by a loop that ends at the first error."""
 
 from crossbar_cluster.overlay import Record
 
 MONITOR = Record(
     target="crossbar.master.arealm.arealm:ApplicationRealmMonitor",
     kind="subclass",
-    members=("__init__", "is_started", "start", "stop", "_check_and_apply"),
+    members=("start", "stop", "is_started", "_check_and_apply"),
     why="The released monitor never compares the address or the port of a proxy's connection, looks every 10 s only, "
     "and ends for good at the first unexpected error.",
     retire="When a released master re-points proxies to a router that has moved, and survives errors while it does.",
     relies_on=(
         "crossbar.master.arealm.arealm:ApplicationRealmManager.start",
         "crossbar.master.arealm.arealm:ApplicationRealmManager.start_arealm",
+        "crossbar.master.arealm.arealm:ApplicationRealmManager.stop_arealm",
         "crossbar.master.arealm.arealm:ApplicationRealmMonitor._apply_routercluster_placements",
         "crossbar.master.arealm.arealm:ApplicationRealmMonitor._apply_webcluster_connections",
-        "crossbar.master.cluster.webcluster:WebClusterMonitor._check_and_apply",
         "crossbar.worker.router:RouterController.start_router_transport",
         "crossbar.worker.router:RouterController.start_router_realm",
     ),
@@ -22,24 +22,20 @@ MONITOR = Record(
 
 
 @MONITOR
-class ReconcilingMonitor:
-    """Stands where the released monitor stood: started and stopped by the realm's manager."""
+class IdleMonitor:
+    """Stands where the released monitor stood and does nothing: the control plane sees the realm's status by itself."""
 
-    def __init__(self, manager, arealm_oid, interval=10.0):
-        from crossbar_cluster.control.realm import RealmReconciler
-
-        super().__init__(manager, arealm_oid, interval)
-        self.reconciler = RealmReconciler(manager, arealm_oid, self.log)
+    _running = False
 
     @property
     def is_started(self):
-        return self.reconciler.loop.running
+        return self._running
 
     def start(self):
-        self.reconciler.loop.start()
+        self._running = True
 
     def stop(self):
-        self.reconciler.loop.stop()
+        self._running = False
 
     def _check_and_apply(self):
-        self.reconciler.loop.mark()
+        """Nothing is left to do for it."""

@@ -1,53 +1,165 @@
-"""A node that joins is online at once, and the realms that need it hear of it at once."""
+"""The management controller counts nodes' sessions, survives its own event handlers, and runs the control plane."""
+
+from autobahn import wamp
 
 from crossbar_cluster.overlay import Record
 
 CONTROLLER = Record(
     target="crossbar.master.mrealm.controller:MrealmController",
     kind="subclass",
-    members=("__init__", "_on_session_startup", "_on_session_shutdown", "onLeave"),
-    why="The release takes a node that returns for offline until its next heartbeat (5 s), takes it for gone when an "
-    "old session of it ends after the new one began, and lets application realms find out at their next 10 s tick.",
-    retire="When the released master acts on the join of a node, and counts a node's sessions.",
+    members=(
+        "onJoin",
+        "onLeave",
+        "subscribe",
+        "publish",
+        "check_and_apply",
+        "_on_node_ready",
+        "_on_node_shutdown",
+        "_on_node_heartbeat",
+        "_on_worker_heartbeat",
+        "_on_session_startup",
+        "_on_session_shutdown",
+    ),
+    why="The release takes a node that returns for offline until its next heartbeat, takes it for gone when an old "
+    "session of it ends after the new one began, misses nodes that join while it starts, believes what a heartbeat "
+    "says of its sender, restarts as a whole on an error in one event handler, and asks all nodes for their status "
+    "each 10 s.",
+    retire="When the released master acts on the sessions of nodes, and an error in an event handler stays there.",
     relies_on=(
         "crossbar.master.mrealm.controller:MrealmController._initialize",
         "crossbar.master.mrealm.controller:MrealmController._publish_on_node_ready",
+        "crossbar.master.mrealm.controller:MrealmController._publish_on_node_shutdown",
+        "crossbar.master.mrealm.controller:MrealmController.get_node",
         "crossbar.master.mrealm.controller:Node",
     ),
 )
 
+CONFIGURATION = "crossbarfabriccenter.mrealm."
+
 
 @CONTROLLER
-class ArrivalNoticingController:
-    """Keeps count of the nodes' sessions and tells the realms' reconcilers of arrivals."""
+class HealingController:
+    """Tells the control plane what happens, and keeps the release's own map of nodes in line with it."""
 
-    def __init__(self, config=None):
-        from crossbar_cluster.control.nodes import Arrivals
+    plane = None  # there is none before the session has joined
 
-        super().__init__(config)
-        self._arrivals = Arrivals()
+    def onJoin(self, details):
+        from twisted.internet import reactor
+        from twisted.internet.defer import ensureDeferred
+
+        from crossbar_cluster.control.plane import ControlPlane
+
+        self.plane = ControlPlane(self, reactor, self.log)
+        return super().onJoin(details).addCallback(lambda _: ensureDeferred(self._start_plane()))
+
+    async def _start_plane(self):
+        if not self.is_attached():  # the release could not start, has said why, and will be started anew
+            return
+        await self.subscribe(self._on_registration, "wamp.registration.on_register")
+        of_nodes = wamp.types.SubscribeOptions(match="wildcard", details=True)
+        await self.subscribe(self._on_something_ended, "crossbarfabriccenter.node..on_worker_gone", of_nodes)
+        unreachable = "crossbarfabriccenter.node..worker..on_backend_unreachable"
+        await self.subscribe(self._on_backend_unreachable, unreachable, of_nodes)
+        self.plane.start()
+
+    def onLeave(self, details):
+        if self.plane:
+            self.plane.stop()
+        return super().onLeave(details)
+
+    def subscribe(self, handler, topic=None, options=None, **kwargs):
+        from crossbar_cluster.control.guard import guarded
+
+        handler = guarded(handler, self.log, topic) if callable(handler) else handler
+        return super().subscribe(handler, topic, options, **kwargs)
+
+    def publish(self, topic, *args, **kwargs):
+        # each management call that changes configuration publishes an event of it
+        if self.plane and topic.startswith(CONFIGURATION) and ".on_" in topic[len(CONFIGURATION) :]:
+            self.plane.configuration_changed()
+        from crossbar_cluster.control.records import plain_times
+
+        plain_times(args)  # in place: the release returns the same objects to its caller
+        return super().publish(topic, *args, **kwargs)
+
+    async def check_and_apply(self):
+        """Nothing is left to do for the release's 10 s loop."""
 
     async def _on_session_startup(self, session, details=None):
         if session.get("authrole") == "node":
-            self._arrivals.joined(session["session"], session["authid"])
-        await super()._on_session_startup(session, details)
-        if session["session"] not in self._arrivals:  # no node, or gone again meanwhile
-            return
-        from crossbar_cluster.control.nodes import tell_arrival
-
-        node = self.node(session["authid"])
-        if node is None or not tell_arrival(self._arealm_manager, node.node_id):
-            return
-        if node.status != "online":
-            node.status = "online"
-            await self._publish_on_node_ready(node)
+            oid = self.plane.session_joined(session["session"], session["authid"])
+            if oid:
+                await self.node_came(oid, session["authid"])
 
     async def _on_session_shutdown(self, session_id, details=None):
-        if self._arrivals.left(session_id):
-            await super()._on_session_shutdown(session_id, details)
+        authid = self.plane.sessions.authid_of(session_id)
+        oid = self.plane.session_left(session_id)
+        if oid:
+            await self.node_went(oid, authid)
 
-    def onLeave(self, details):
-        from crossbar_cluster.control.nodes import stop_reconcilers
+    async def node_came(self, oid, authid):
+        """A node that was offline has a management session now."""
+        from crossbar.master.mrealm.controller import Node
 
-        stop_reconcilers(self._arealm_manager)
-        return super().onLeave(details)
+        self._nodes[str(oid)] = node = Node(str(oid), node_authid=authid)
+        self.log.info("Node {authid} is online now", authid=authid)
+        await self._publish_on_node_ready(node)
+
+    async def node_went(self, oid, authid):
+        """A node has no management session any more."""
+        node = self._nodes.pop(str(oid), None)
+        self.log.warn("Node {authid} is offline now: its last management session has ended", authid=authid)
+        if node:
+            node.status = "offline"
+            await self._publish_on_node_shutdown(node)
+
+    def unit_changed(self, kind, oid, stopped):
+        """A realm or cluster runs now, or has come to a stop: then its monitor has to make room for the next start."""
+        managers = {
+            "arealm": self._arealm_manager,
+            "routercluster": self._routercluster_manager,
+            "webcluster": self._webcluster_manager,
+        }
+        if stopped:
+            managers[kind]._monitors.pop(oid, None)
+
+    async def _on_registration(self, session_id, registration_id):
+        self.plane.session_registered(session_id)
+
+    async def _on_something_ended(self, details=None):
+        self.plane.something_ended_on(details.publisher_authid)
+
+    async def _on_backend_unreachable(self, connection_id, details=None):
+        self.plane.backend_unreachable(connection_id)
+
+    async def _on_node_ready(self, *args, details=None, **kwargs):
+        """A node says that it has booted. That it is there is told by its session."""
+
+    async def _on_node_shutdown(self, *args, details=None, **kwargs):
+        """A node says that it is about to end. That it is gone is told by its session."""
+
+    async def _on_node_heartbeat(self, node_authid, heartbeat, details=None):
+        if self._is_from(node_authid, details):
+            await super()._on_node_heartbeat(node_authid, heartbeat, details)
+
+    async def _on_worker_heartbeat(self, node_authid, worker_id, heartbeat, details=None):
+        if self._is_from(node_authid, details):
+            await super()._on_worker_heartbeat(node_authid, worker_id, heartbeat, details)
+
+    def _is_from(self, node_authid, details):
+        """Whether an event was published by the node that it says it is of, and that node is there."""
+        publisher = details.publisher_authid if details else None
+        if publisher == node_authid and self.plane.sessions.is_online(node_authid):
+            return True
+        self.log.info("A heartbeat of node {node} from {publisher} is ignored", node=node_authid, publisher=publisher)
+        return False
+
+    @wamp.register(None)
+    def get_cluster_status(self, details=None):
+        """The management realm as it is: nodes, workers, placements, connections, and what is not converged and why.
+
+        :returns: see `crossbar_cluster.control.status.status_of`.
+        """
+        from crossbar_cluster.control.status import status_of
+
+        return status_of(self.plane, self._realm)

@@ -1,0 +1,73 @@
+"""Web clusters are kept as configured by the control plane, not by a loop that loses workers at the first error."""
+
+from crossbar_cluster.overlay import Record
+
+MONITOR = Record(
+    target="crossbar.master.cluster.webcluster:WebClusterMonitor",
+    kind="subclass",
+    members=("start", "stop", "is_started", "get_cluster_workers", "_check_and_apply"),
+    why="The released monitor looks every 10 s only, one node after the other, takes in members of other clusters, and "
+    "publishes a list of workers that an error has cut short.",
+    retire="When a released master starts proxy workers as soon as their node is there, whatever other nodes do.",
+    relies_on=(
+        "crossbar.master.cluster.webcluster:WebClusterManager.start",
+        "crossbar.master.cluster.webcluster:WebClusterManager.start_webcluster",
+        "crossbar.master.cluster.webcluster:WebClusterManager.stop_webcluster",
+        "crossbar.master.cluster.webcluster:WebClusterManager.get_webcluster_workers",
+        "crossbar.worker.proxy:ProxyController.start_proxy_transport",
+    ),
+)
+
+LISTS = Record(
+    target="crossbar.master.cluster.webcluster:WebClusterManager",
+    kind="subclass",
+    members=("list_webcluster_nodes", "list_webcluster_services"),
+    why="The release lists nodes and web services of other web clusters, too.",
+    retire="When the released manager ends its selections at the last key of the cluster.",
+)
+
+
+@LISTS
+class OwnOnlyLists:
+    """Lists what belongs to the web cluster and nothing else."""
+
+    def list_webcluster_nodes(self, webcluster_oid: str, return_names=None, filter_by_status=None, details=None):
+        from crossbar_cluster.control.routerclusters import members_only, node_names
+
+        listed = super().list_webcluster_nodes(webcluster_oid, None, filter_by_status, details)
+        oids = members_only(self, self.schema.webcluster_node_memberships, webcluster_oid, listed)
+        return node_names(self, oids) if return_names else [str(oid) for oid in oids]
+
+    def list_webcluster_services(self, webcluster_oid: str, prefix=None, details=None):
+        from crossbar_cluster.control.configuration import services_of
+
+        super().list_webcluster_services(webcluster_oid, prefix, details)  # for its errors
+        return services_of(self.db, self.schema, webcluster_oid)
+
+
+@MONITOR
+class IdleMonitor:
+    """Stands where the released monitor stood and does nothing: the control plane sees the cluster by itself."""
+
+    _running = False
+
+    @property
+    def is_started(self):
+        return self._running
+
+    def start(self):
+        self._running = True
+
+    def stop(self):
+        self._running = False
+
+    def get_cluster_workers(self, filter_online=False):
+        """Node (object id) and name of each proxy worker of the cluster.
+
+        :param filter_online: only those that run.
+        """
+        plane = self._manager._session.plane
+        return plane.proxy_workers(self._webcluster_oid, filter_online) if plane else []
+
+    def _check_and_apply(self):
+        """Nothing is left to do for it."""

@@ -1,0 +1,60 @@
+"""A router worker describes itself in one call, and who may connect to it can be changed while it runs."""
+
+from autobahn import wamp
+
+from crossbar_cluster.overlay import Record
+
+CONTROLLER = "crossbar.worker.router:RouterController"
+
+SNAPSHOT = Record(
+    target=CONTROLLER,
+    kind="add",
+    members=("get_router_snapshot",),
+    why="To see what a router worker runs, the master has to ask for each realm, role and transport by itself.",
+    retire="When a released router worker describes itself in one call.",
+    relies_on=(
+        f"{CONTROLLER}.get_router_realm",
+        f"{CONTROLLER}.get_router_realm_role",
+        f"{CONTROLLER}.get_router_transport",
+        "crossbar.worker.types:RouterRealmRole",
+    ),
+)
+
+PRINCIPALS = Record(
+    target=CONTROLLER,
+    kind="add",
+    members=("update_router_principals",),
+    why="Who may connect to a listener is fixed when it is started: a proxy node that is added later is turned away "
+    "until the router worker is restarted.",
+    retire="When the principals of a released router worker's transport can be changed while it runs.",
+    relies_on=(
+        "crossbar.worker.transport:RouterTransport.__init__",
+        "crossbar.router.auth.cryptosign:PendingAuthCryptosign.hello",
+    ),
+)
+
+
+@PRINCIPALS
+@wamp.register(None)
+def update_router_principals(self, transport_id, principals, details=None):
+    """Let these nodes connect to a listener from now on, and no others.
+
+    :param transport_id: run-time id of the listener.
+    :param principals: authid -> role and authorized keys, as in the listener's configuration.
+    :raises ApplicationError: ``crossbar.error.no_such_object``.
+    """
+    from crossbar_cluster.node.router_snapshot import update_principals
+
+    update_principals(self, transport_id, principals)
+
+
+@SNAPSHOT
+@wamp.register(None)
+def get_router_snapshot(self, details=None):
+    """What this worker runs: realms with their roles, and transports.
+
+    :returns: see `crossbar_cluster.node.router_snapshot.snapshot_of`.
+    """
+    from crossbar_cluster.node.router_snapshot import snapshot_of
+
+    return snapshot_of(self)

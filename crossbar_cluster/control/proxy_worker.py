@@ -1,0 +1,139 @@
+"""Keeps one proxy worker as it is configured: its process, connections, routes, transport and web services."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from crossbar._util import get_free_tcp_port
+from crossbar_cluster.control.nodes import NO_SUCH_OBJECT, NO_SUCH_PROCEDURE, NOT_RUNNING, NodeCallFailed, or_none
+from crossbar_cluster.control.worker import NO_SNAPSHOT, NotAsConfigured, WorkerReconciler
+from crossbar_cluster.core.proxy import (
+    TRANSPORT_ID,
+    Backend,
+    DesiredProxy,
+    Endpoint,
+    ObservedProxy,
+    RepointConnection,
+    StartConnection,
+    StartRoute,
+    StartService,
+    StartTransport,
+    StopConnection,
+    StopRoute,
+    StopService,
+    at,
+    plan_proxy,
+)
+from crossbar_cluster.core.worker import Plan, StopWorker
+from crossbar_cluster.proxy.connections import known_endpoint_of
+
+#: How long a proxy tries to reach a router worker before it tells the client.
+CONNECT_TIMEOUT_S = 5
+
+
+class ProxyReconciler(WorkerReconciler[DesiredProxy, ObservedProxy]):
+    """Reconciler of one proxy worker."""
+
+    kind = "proxy worker"
+    GRACE_S = 1.0
+    REMOVALS = (StopRoute, StopConnection, StopService, StopWorker)
+
+    def desired(self) -> DesiredProxy | None:
+        desired = self._plane.configuration.proxies.get(self.key)
+        return desired and desired.located(self._located)
+
+    def _located(self, backend: Backend) -> Backend:
+        endpoint, confirmed = self._plane.router_endpoint(backend.router)
+        return replace(backend, endpoint=endpoint, confirmed=confirmed)
+
+    def plan(self, desired: DesiredProxy | None, observed: ObservedProxy) -> Plan:
+        return plan_proxy(desired, observed)
+
+    def start_options(self) -> Any:
+        return None
+
+    async def observe(self, desired: DesiredProxy | None) -> ObservedProxy:
+        snapshot = await self.snapshot("get_proxy_snapshot")
+        if snapshot is None:
+            return ObservedProxy()
+        if snapshot is NO_SNAPSHOT:
+            return await self._observe_one_by_one(desired)
+        transport = snapshot["transports"].get(TRANSPORT_ID)
+        return ObservedProxy(
+            running=True,
+            listening=transport is not None,
+            services=frozenset(transport["services"] if transport else ()),
+            connections={
+                connection_id: (host, port) for connection_id, (host, port) in snapshot["connections"].items()
+            },
+            routes=snapshot["routes"],
+        )
+
+    async def _observe_one_by_one(self, desired: DesiredProxy | None) -> ObservedProxy:
+        """What can be asked of a worker of the plain release: after each thing that is desired."""
+        if desired is None:
+            return ObservedProxy(running=True)
+        connections: dict[str, Endpoint] = {}
+        for connection_id in desired.backends:
+            found = await or_none(self.call("get_proxy_connection", connection_id), NO_SUCH_OBJECT)
+            if found:
+                connections[connection_id] = known_endpoint_of(found["config"])
+        routes = {}
+        for realm in desired.realms:
+            found = await or_none(self.call("list_proxy_realm_routes", realm.name), NO_SUCH_OBJECT)
+            routes[realm.name] = {route["id"]: route["config"] for route in found or ()}
+        listening = await or_none(self.call("get_proxy_transport", TRANSPORT_ID), NO_SUCH_OBJECT) is not None
+        services = set()
+        for path in desired.services if listening else ():
+            if await or_none(self.call("get_web_transport_service", TRANSPORT_ID, path), NOT_RUNNING):
+                services.add(path)
+        return ObservedProxy(True, listening, frozenset(services), connections, routes)
+
+    async def apply(self, desired: DesiredProxy, step: Any) -> None:
+        match step:
+            case StartConnection(connection_id, endpoint):
+                await self.call("start_proxy_connection", connection_id, _connection_config(connection_id, endpoint))
+            case RepointConnection():
+                await self._repoint(step)
+            case StartRoute(realm, connection_id, roles):
+                await self.call("start_proxy_realm_route", realm, dict.fromkeys(roles, connection_id))
+            case StartTransport():
+                await self.call("start_proxy_transport", TRANSPORT_ID, _with_port(desired.transport))
+            case StartService(path):
+                await self.call("start_web_transport_service", TRANSPORT_ID, path, dict(desired.services[path]))
+            case StopRoute(realm, route_id):
+                await self.call("stop_proxy_realm_route", realm, route_id)
+            case StopConnection(connection_id):
+                await self.call("stop_proxy_connection", connection_id)
+            case StopService(path):
+                await self.call("stop_web_transport_service", TRANSPORT_ID, path)
+
+    async def _repoint(self, step: RepointConnection) -> None:
+        config = _connection_config(step.connection_id, step.endpoint)
+        try:
+            await self.call("repoint_proxy_connection", step.connection_id, config)
+        except NodeCallFailed as e:
+            if e.error != NO_SUCH_PROCEDURE:
+                raise
+            raise NotAsConfigured(
+                f"connection {step.connection_id} stays at {at(step.was)} although the router is at "
+                f"{at(step.endpoint)} now: this proxy runs without crossbar-cluster. Install it there, or restart the "
+                "proxy"
+            ) from e
+
+
+def _connection_config(connection_id: str, endpoint: Endpoint) -> dict[str, Any]:
+    host, port = endpoint
+    where = {"type": "tcp", "host": host, "port": port, "timeout": CONNECT_TIMEOUT_S}
+    return {
+        "transport": {"type": "rawsocket", "endpoint": where, "url": f"ws://{connection_id}", "serializer": "cbor"},
+        "auth": {"cryptosign-proxy": {"type": "static"}},
+    }
+
+
+def _with_port(transport: Any) -> dict[str, Any]:
+    """The transport's configuration with a port; where none is configured, one that is free here, as in the release."""
+    endpoint = dict(transport["endpoint"])
+    endpoint.setdefault("port", get_free_tcp_port())
+    return {**transport, "endpoint": endpoint, "paths": {}}

@@ -1,0 +1,109 @@
+"""Keeps one router worker as it is configured: its process, realms, roles, and the listener for proxies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crossbar_cluster.control.nodes import NO_SUCH_OBJECT, or_none
+from crossbar_cluster.control.worker import NO_SNAPSHOT, WorkerReconciler
+from crossbar_cluster.core.router import (
+    LISTENING_PORTS,
+    DesiredRouter,
+    ObservedRouter,
+    StartListener,
+    StartRealm,
+    StartRole,
+    StopRealm,
+    StopRole,
+    UpdatePrincipals,
+    UpdateRole,
+    plan_router,
+)
+from crossbar_cluster.core.worker import Plan, StopWorker
+
+
+class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
+    """Reconciler of one router worker. Proxies hear from the control plane where it listens."""
+
+    kind = "router worker"
+    GRACE_S = 3.0  # longer than that of proxies: they are to have forgotten what is stopped here
+    REMOVALS = (StopRealm, StopRole, StopWorker)
+
+    def desired(self) -> DesiredRouter | None:
+        return self._plane.configuration.routers.get(self.key)
+
+    def plan(self, desired: DesiredRouter | None, observed: ObservedRouter) -> Plan:
+        return plan_router(desired, observed)
+
+    def start_options(self) -> Any:
+        title = f"Managed router worker {self.key.worker}"
+        return {"env": {"inherit": ["PYTHONPATH"]}, "title": title, "extra": {}}
+
+    async def observe(self, desired: DesiredRouter | None) -> ObservedRouter:
+        observed = await self._observe(desired)
+        self._plane.router_listens(self.key, observed.port)
+        return observed
+
+    async def _observe(self, desired: DesiredRouter | None) -> ObservedRouter:
+        snapshot = await self.snapshot("get_router_snapshot")
+        if snapshot is None:
+            return ObservedRouter()
+        if snapshot is NO_SNAPSHOT:
+            return await self._observe_one_by_one(desired)
+        realms = {realm_id: realm["roles"] for realm_id, realm in snapshot["realms"].items()}
+        transport_id = _transport_id(self.key.worker)
+        port, principals = snapshot["transports"].get(transport_id), snapshot["principals"].get(transport_id)
+        return ObservedRouter(True, realms, port, principals)
+
+    async def _observe_one_by_one(self, desired: DesiredRouter | None) -> ObservedRouter:
+        """What can be asked of a worker of the plain release: after each thing that is desired."""
+        transport = await or_none(self.call("get_router_transport", _transport_id(self.key.worker)), NO_SUCH_OBJECT)
+        realms: dict[str, dict[str, None]] = {}
+        for realm in desired.realms if desired else ():
+            if await or_none(self.call("get_router_realm", realm.id), NO_SUCH_OBJECT):
+                realms[realm.id] = {}
+                for role in realm.roles:
+                    if await or_none(self.call("get_router_realm_role", realm.id, role.id), NO_SUCH_OBJECT):
+                        realms[realm.id][role.id] = None
+        return ObservedRouter(True, realms, transport["config"]["endpoint"]["port"] if transport else None)
+
+    async def apply(self, desired: DesiredRouter, step: Any) -> None:
+        match step:
+            case StartRealm(realm):
+                await self.call("start_router_realm", realm.id, {"name": realm.name})
+            case StartRole(realm, role):
+                await self.call("start_router_realm_role", realm.id, role.id, dict(role.config))
+            case UpdateRole(realm, role):
+                # a stopped role goes on being granted until the one started in its place takes over: there is no gap
+                await self.call("stop_router_realm_role", realm.id, role.id)
+                await self.call("start_router_realm_role", realm.id, role.id, dict(role.config))
+            case StartListener():
+                await self._listen(desired)
+            case UpdatePrincipals():
+                await self.call("update_router_principals", desired.transport_id, desired.principals)
+            case StopRole(realm_id, role_id):
+                await self.call("stop_router_realm_role", realm_id, role_id)
+            case StopRealm(realm_id):
+                await self.call("stop_router_realm", realm_id)
+
+    async def _listen(self, desired: DesiredRouter) -> None:
+        config = {
+            "id": desired.transport_id,
+            "type": "rawsocket",
+            "endpoint": {"type": "tcp", "portrange": [LISTENING_PORTS[0], LISTENING_PORTS[-1]]},
+            "options": {},
+            "serializers": ["cbor"],
+            "auth": {"cryptosign-proxy": {"type": "static", "principals": desired.principals}},
+        }
+        started = await self.call("start_router_transport", desired.transport_id, config)
+        self._plane.router_listens(self.key, int(started["config"]["endpoint"]["port"]))
+
+    def problems(self, desired: DesiredRouter, observed: ObservedRouter) -> list[str]:
+        record = self._plane.node(self.key.node_oid)
+        if record is None or record.address:
+            return []
+        return [f"node {self.node} has no address on record: no proxy can reach it. Set CROSSBAR_NODE_CLUSTER_IP there"]
+
+
+def _transport_id(worker: str) -> str:
+    return f"tnp_{worker}"

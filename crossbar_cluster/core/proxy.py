@@ -1,0 +1,274 @@
+"""What a proxy worker should run, what it runs, and the steps from one to the other. Pure.
+
+A proxy has *connections* to router workers, *routes* that send the clients of a realm and role to a connection, and one
+transport on which clients connect. What is desired comes from the master's database, what is observed from the worker
+itself. The planned state plans to nothing. Only connections that carry the master's prefix are ever stopped, and only
+routes that lead to such connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from crossbar_cluster.core.worker import START_WORKER, STOP_WORKER, Plan, WorkerKey, plan_of
+
+#: The release's name for the one transport of a proxy worker.
+TRANSPORT_ID = "primary"
+CONNECTION_PREFIX = "cnc_"
+
+Endpoint = tuple[str, int]  # host and port
+Pair = tuple[str, str]  # role and connection id: what a route consists of
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A router worker that clients of a realm are to be sent to."""
+
+    connection_id: str
+    router: WorkerKey
+    endpoint: Endpoint | None = None  #: where it is, as far as anybody knows
+    confirmed: bool = False  #: it is known to listen there now. One that is not may be there all the same: it is left
+    # as it is.
+
+
+@dataclass(frozen=True)
+class RoutedRealm:
+    """A realm as a proxy is to serve it."""
+
+    name: str
+    roles: tuple[str, ...]  #: names of the roles that clients can have
+    backends: tuple[Backend, ...]
+
+    @property
+    def pairs(self) -> set[Pair]:
+        """What its routes are to consist of."""
+        return {(role, backend.connection_id) for role in self.roles for backend in self.backends}
+
+
+@dataclass(frozen=True)
+class DesiredProxy:
+    """A proxy worker as it is configured."""
+
+    key: WorkerKey
+    node: str  #: the node's authid
+    transport: Mapping[str, Any]  #: configuration of its transport, without services
+    services: Mapping[str, Mapping[str, Any]]  #: path -> configuration of the web service
+    realms: tuple[RoutedRealm, ...]
+
+    @property
+    def backends(self) -> dict[str, Backend]:
+        """Connection id -> backend, of all realms."""
+        return {backend.connection_id: backend for realm in self.realms for backend in realm.backends}
+
+    def uses(self, router: WorkerKey) -> bool:
+        """Whether clients are to be sent to that router worker."""
+        return any(backend.router == router for realm in self.realms for backend in realm.backends)
+
+    def located(self, locate: Callable[[Backend], Backend]) -> DesiredProxy:
+        """The same with every backend as ``locate`` knows it."""
+        realms = (replace(realm, backends=tuple(map(locate, realm.backends))) for realm in self.realms)
+        return replace(self, realms=tuple(realms))
+
+
+@dataclass(frozen=True)
+class ObservedProxy:
+    """A proxy worker as it describes itself."""
+
+    running: bool = False
+    listening: bool = False  #: its transport is started
+    services: frozenset[str] = frozenset()  #: paths
+    connections: Mapping[str, Endpoint] = field(default_factory=dict)  #: connection id -> where it leads
+    routes: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
+    #: realm -> route id -> role -> connection id
+
+
+@dataclass(frozen=True)
+class StartConnection:
+    """Tell the proxy worker of a router worker."""
+
+    connection_id: str
+    endpoint: Endpoint
+
+    def __str__(self) -> str:
+        return f"connection {self.connection_id} started to {at(self.endpoint)}"
+
+
+@dataclass(frozen=True)
+class RepointConnection:
+    """Tell the proxy worker that a router worker is to be found elsewhere."""
+
+    connection_id: str
+    endpoint: Endpoint
+    was: Endpoint
+
+    def __str__(self) -> str:
+        return f"connection {self.connection_id} re-pointed from {at(self.was)} to {at(self.endpoint)}"
+
+
+@dataclass(frozen=True)
+class StartRoute:
+    """Let the proxy worker use a connection for these roles of the realm."""
+
+    realm: str
+    connection_id: str
+    roles: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"realm {self.realm} ({', '.join(self.roles)}) routed to {self.connection_id}"
+
+
+@dataclass(frozen=True)
+class StartTransport:
+    """Let the proxy worker listen for clients."""
+
+    def __str__(self) -> str:
+        return "listening for clients"
+
+
+@dataclass(frozen=True)
+class StartService:
+    """Start a web service of the transport."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"web service {self.path!r} started"
+
+
+@dataclass(frozen=True)
+class StopRoute:
+    """Let the proxy worker use a route no more."""
+
+    realm: str
+    route_id: str
+
+    def __str__(self) -> str:
+        return f"{self.route_id} of realm {self.realm} stopped"
+
+
+@dataclass(frozen=True)
+class StopConnection:
+    """Let the proxy worker forget a router worker."""
+
+    connection_id: str
+
+    def __str__(self) -> str:
+        return f"connection {self.connection_id} stopped"
+
+
+@dataclass(frozen=True)
+class StopService:
+    """Stop a web service of the transport."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"web service {self.path!r} stopped"
+
+
+def at(endpoint: Endpoint) -> str:
+    """Host and port as people write them."""
+    host, port = endpoint
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def plan_proxy(desired: DesiredProxy | None, observed: ObservedProxy) -> Plan:
+    """The stages that make a proxy worker serve what is desired; for None, those that end it.
+
+    What leads clients to a backend comes first, each connection a strand of its own; then the transport opens; what is
+    no longer wanted goes last, so that a realm has no moment without a route.
+    """
+    if desired is None:
+        return STOP_WORKER if observed.running else ()
+    if not observed.running:
+        return START_WORKER
+    backends = [backend for _, backend in sorted(desired.backends.items())]
+    kept = {realm.name: _useful_routes(realm.pairs, observed.routes.get(realm.name, {})) for realm in desired.realms}
+    services = [StartService(path) for path in sorted(desired.services) if path not in observed.services]
+    frontend = [[service] for service in services] if observed.listening else [[StartTransport(), *services]]
+    return plan_of(
+        [_connection_strand(backend, desired, observed, kept) for backend in backends],
+        frontend,
+        [_removals(desired, observed, kept)],
+    )
+
+
+def _useful_routes(wanted: set[Pair], routes: Mapping[str, Mapping[str, str]]) -> dict[str, Mapping[str, str]]:
+    """Those of a realm's routes that consist of wanted pairs only and add one that no earlier route has."""
+    useful: dict[str, Mapping[str, str]] = {}
+    covered: set[Pair] = set()
+    for route_id, route in sorted(routes.items()):
+        pairs = set(route.items())
+        if pairs and pairs <= wanted and not pairs <= covered:
+            useful[route_id] = route
+            covered |= pairs
+    return useful
+
+
+def _pairs_of(routes: Mapping[str, Mapping[str, str]]) -> set[Pair]:
+    return {pair for route in routes.values() for pair in route.items()}
+
+
+def _connection_strand(
+    backend: Backend,
+    desired: DesiredProxy,
+    observed: ObservedProxy,
+    kept: Mapping[str, Mapping[str, Mapping[str, str]]],
+) -> list[Any]:
+    """The steps for one connection and the routes over it.
+
+    A backend that is not known to listen now is not pointed elsewhere; a proxy that does not know it at all tries it
+    where it was last seen, which is better than no route.
+    """
+    if backend.endpoint is None:
+        return []
+    steps: list[Any] = []
+    was = observed.connections.get(backend.connection_id)
+    if was is None:
+        steps.append(StartConnection(backend.connection_id, backend.endpoint))
+    elif was != backend.endpoint and backend.confirmed:
+        steps.append(RepointConnection(backend.connection_id, backend.endpoint, was))
+    for realm in desired.realms:
+        if backend in realm.backends:
+            routed = _pairs_of(kept[realm.name])
+            missing = tuple(role for role in sorted(realm.roles) if (role, backend.connection_id) not in routed)
+            if missing:
+                steps.append(StartRoute(realm.name, backend.connection_id, missing))
+    return steps
+
+
+def _removals(
+    desired: DesiredProxy, observed: ObservedProxy, kept: Mapping[str, Mapping[str, Mapping[str, str]]]
+) -> list[Any]:
+    realms = {realm.name: realm for realm in desired.realms}
+    steps: list[Any] = []
+    used = set(desired.backends)
+    for name, routes in sorted(observed.routes.items()):
+        served = _served_roles(realms[name], kept[name], observed) if name in realms else set()
+        for route_id, route in sorted(routes.items()):
+            ours = all(connection_id.startswith(CONNECTION_PREFIX) for connection_id in route.values())
+            needed = {role for role in route if name in realms and role in realms[name].roles} - served
+            if ours and not needed and route_id not in kept.get(name, {}):
+                steps.append(StopRoute(name, route_id))
+            else:
+                used |= set(route.values())
+    connections = (c for c in sorted(observed.connections) if c.startswith(CONNECTION_PREFIX))
+    steps += [StopConnection(connection_id) for connection_id in connections if connection_id not in used]
+    if observed.listening:
+        steps += [StopService(path) for path in sorted(observed.services - set(desired.services))]
+    return steps
+
+
+def _served_roles(realm: RoutedRealm, kept: Mapping[str, Mapping[str, str]], observed: ObservedProxy) -> set[str]:
+    """The roles of a realm that can do without any other route: one that stays leads to a backend known to listen.
+
+    It is what is observed that counts: a route that is only planned may fail to start.
+    """
+    listening = {
+        backend.connection_id
+        for backend in realm.backends
+        if backend.confirmed and backend.endpoint == observed.connections.get(backend.connection_id)
+    }
+    return {role for role, connection_id in _pairs_of(kept) if connection_id in listening}

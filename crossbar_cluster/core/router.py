@@ -1,0 +1,199 @@
+"""What a router worker should run, what it runs, and the steps from one to the other. Pure.
+
+What is desired comes from the master's database, what is observed from the worker itself. The planned state plans to
+nothing. Only what carries an id that the master gives (`REALM_PREFIX`, `ROLE_PREFIX`) is ever stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from crossbar_cluster.core.digest import digest
+from crossbar_cluster.core.worker import START_WORKER, STOP_WORKER, Plan, WorkerKey, plan_of
+
+#: Where router workers listen for proxies: the first of these that is free, as in the release.
+LISTENING_PORTS = range(10000, 10101)
+
+REALM_PREFIX = "rlm_"
+ROLE_PREFIX = "rle_"
+#: The role that router-to-router links have; no client has it.
+RLINK_ROLE = "rlink"
+
+
+@dataclass(frozen=True)
+class Role:
+    """A role of a realm with the configuration that a router worker takes."""
+
+    id: str  #: its run-time id on the worker
+    config: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.config["name"])
+
+
+@dataclass(frozen=True)
+class Realm:
+    """An application realm as a router worker is to run it."""
+
+    id: str  #: its run-time id on the worker
+    name: str
+    roles: tuple[Role, ...]
+
+
+@dataclass(frozen=True)
+class DesiredRouter:
+    """A router worker as it is configured."""
+
+    key: WorkerKey
+    node: str  #: the node's authid
+    realms: tuple[Realm, ...]
+    peers: tuple[tuple[str, str], ...] = ()  #: authid and public key (hex) of every node that may connect to it
+
+    @property
+    def principals(self) -> dict[str, dict[str, Any]]:
+        """Who may connect to the listener, as a router worker takes it: each node with its own key."""
+        return {authid: {"role": RLINK_ROLE, "authorized_keys": [key]} for authid, key in self.peers}
+
+    @property
+    def transport_id(self) -> str:
+        return f"tnp_{self.key.worker}"
+
+    @property
+    def connection_id(self) -> str:
+        """What proxies call their connection to this worker."""
+        return connection_id(self.node, self.key.worker)
+
+
+def connection_id(node: str, worker: str) -> str:
+    """The name that proxies have for the backend connection to a router worker."""
+    return f"cnc_{node}_{worker}"
+
+
+@dataclass(frozen=True)
+class ObservedRouter:
+    """A router worker as it describes itself."""
+
+    running: bool = False
+    realms: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+    #: realm id -> role id -> digest of the role's configuration; None: a worker of the plain release does not tell
+    port: int | None = None  #: where its listener for proxies really listens; None: it has none
+    principals: str | None = None  #: digest of who may connect to it; None: a worker of the plain release does not tell
+
+
+@dataclass(frozen=True)
+class StartRealm:
+    """Start a realm."""
+
+    realm: Realm
+
+    def __str__(self) -> str:
+        return f"realm {self.realm.name} started"
+
+
+@dataclass(frozen=True)
+class StartRole:
+    """Start a role of a realm."""
+
+    realm: Realm
+    role: Role
+
+    def __str__(self) -> str:
+        return f"role {self.role.name} of realm {self.realm.name} started"
+
+
+@dataclass(frozen=True)
+class UpdateRole:
+    """Give a role of a realm other permissions."""
+
+    realm: Realm
+    role: Role
+
+    def __str__(self) -> str:
+        return f"role {self.role.name} of realm {self.realm.name} updated"
+
+
+@dataclass(frozen=True)
+class StartListener:
+    """Listen for proxies."""
+
+    def __str__(self) -> str:
+        return "listening for proxies"
+
+
+@dataclass(frozen=True)
+class UpdatePrincipals:
+    """Let others connect to the listener than until now."""
+
+    def __str__(self) -> str:
+        return "nodes that may connect updated"
+
+
+@dataclass(frozen=True)
+class StopRealm:
+    """Stop a realm."""
+
+    realm_id: str
+
+    def __str__(self) -> str:
+        return f"realm {self.realm_id} stopped"
+
+
+@dataclass(frozen=True)
+class StopRole:
+    """Stop a role of a realm."""
+
+    realm_id: str
+    role_id: str
+
+    def __str__(self) -> str:
+        return f"role {self.role_id} of realm {self.realm_id} stopped"
+
+
+def plan_router(desired: DesiredRouter | None, observed: ObservedRouter) -> Plan:
+    """The stages that make a router worker run what is desired; for None, those that end it.
+
+    A worker that has to be started is observed anew before anything else is done on it. It listens last: a client that
+    gets through to a worker whose realm is not there yet is turned away for good. Each realm is a strand of its own:
+    one that cannot be started holds up no other, nor the listener.
+    """
+    if desired is None:
+        return STOP_WORKER if observed.running else ()
+    if not observed.running:
+        return START_WORKER
+    realms = [_realm_strand(realm, observed) for realm in desired.realms]
+    return plan_of(realms, [_listener_strand(desired, observed)], [_removals(desired, observed)])
+
+
+def _listener_strand(desired: DesiredRouter, observed: ObservedRouter) -> list[Any]:
+    if observed.port is None:
+        return [StartListener()]
+    up_to_date = observed.principals in (None, digest(desired.principals))
+    return [] if up_to_date else [UpdatePrincipals()]
+
+
+def _realm_strand(realm: Realm, observed: ObservedRouter) -> list[Any]:
+    if realm.id not in observed.realms:
+        return [StartRealm(realm), *(StartRole(realm, role) for role in realm.roles)]
+    running = observed.realms[realm.id]
+    steps: list[Any] = []
+    for role in realm.roles:
+        if role.id not in running:
+            steps.append(StartRole(realm, role))
+        elif running[role.id] not in (None, digest(dict(role.config))):
+            steps.append(UpdateRole(realm, role))
+    return steps
+
+
+def _removals(desired: DesiredRouter, observed: ObservedRouter) -> list[Any]:
+    wanted = {realm.id: {role.id for role in realm.roles} for realm in desired.realms}
+    steps: list[Any] = []
+    for realm_id, roles in sorted(observed.realms.items()):
+        if realm_id in wanted:
+            extra = sorted(r for r in roles if r.startswith(ROLE_PREFIX) and r not in wanted[realm_id])
+            steps += [StopRole(realm_id, role_id) for role_id in extra]
+        elif realm_id.startswith(REALM_PREFIX):
+            steps.append(StopRealm(realm_id))
+    return steps

@@ -1,0 +1,55 @@
+"""A router worker as it describes itself to the master: all of it in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from autobahn.wamp.exception import ApplicationError
+
+from crossbar_cluster.core.digest import digest
+
+
+def snapshot_of(controller: Any) -> dict[str, Any]:
+    """What the worker runs.
+
+    :param controller: the release's ``RouterController``.
+    :returns: ``realms``: realm id -> ``name`` and ``roles`` (role id -> digest of its configuration);
+        ``transports``: transport id -> TCP port that it listens on, or None; ``principals``: transport id -> digest of
+        who may connect to it.
+    """
+    realms = {
+        realm_id: {
+            "name": realm.config["name"],
+            "roles": {role_id: digest(role.config) for role_id, role in realm.roles.items()},
+        }
+        for realm_id, realm in controller.realms.items()
+    }
+    ports = {transport_id: _port(transport) for transport_id, transport in controller.transports.items()}
+    principals = {t: digest(_method(transport).get("principals", {})) for t, transport in controller.transports.items()}
+    return {"realms": realms, "transports": ports, "principals": principals}
+
+
+def _method(transport: Any) -> Any:
+    """How proxies authenticate at a transport of the worker: the very configuration that its sessions look into."""
+    return transport.marshal()["config"].get("auth", {}).get("cryptosign-proxy", {})
+
+
+def update_principals(controller: Any, transport_id: str, principals: Mapping[str, Any]) -> None:
+    """Let these connect to a transport from now on, and nobody else; sessions that are there already stay.
+
+    :raises ApplicationError: there is no such transport, or it has no principals; nothing is changed.
+    """
+    transport = controller.transports.get(transport_id)
+    method = _method(transport) if transport else {}
+    if "principals" not in method:
+        message = f'no transport with ID "{transport_id}" that takes principals'
+        raise ApplicationError("crossbar.error.no_such_object", message)
+    # In place: the transport's sessions hold this dict. Nothing runs between the two calls.
+    method["principals"].clear()
+    method["principals"].update(principals)
+
+
+def _port(transport: Any) -> int | None:
+    port = transport.marshal()["config"].get("endpoint", {}).get("port")
+    return port if isinstance(port, int) else None

@@ -1,0 +1,36 @@
+"""A proxy worker as it describes itself to the master: all of it in one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crossbar_cluster.proxy.connections import known_endpoint_of
+
+
+def snapshot_of(controller: Any) -> dict[str, Any]:
+    """What the worker runs.
+
+    :param controller: the release's ``ProxyController``.
+    :returns: ``transports``: transport id -> ``services`` (paths); ``connections``: connection id -> host and port;
+        ``routes``: realm -> route id -> role -> connection id.
+    """
+    return {
+        "transports": {
+            transport_id: {"services": _services(transport)}
+            for transport_id, transport in controller.transports.items()
+        },
+        "connections": {
+            connection_id: list(known_endpoint_of(connection.config))
+            for connection_id, connection in controller._connections.items()
+        },
+        "routes": {
+            realm: {route_id: dict(route.config) for route_id, route in routes.items()}
+            for realm, routes in controller._routes.items()
+        },
+    }
+
+
+def _services(transport: Any) -> list[str]:
+    """The paths below the transport's root that have a web service. (The root itself cannot be iterated over.)"""
+    root = getattr(transport, "root", None)
+    return sorted(root._paths) if root is not None else []
