@@ -1,4 +1,4 @@
-"""A router worker describes itself in one call, and who may connect to it can be changed while it runs."""
+"""A router worker describes itself in one call; its roles and who may connect to it can be changed while it runs."""
 
 from autobahn import wamp
 
@@ -32,6 +32,54 @@ PRINCIPALS = Record(
         "crossbar.router.auth.cryptosign:PendingAuthCryptosign.hello",
     ),
 )
+
+ROLE = Record(
+    target=CONTROLLER,
+    kind="add",
+    members=("update_router_realm_role",),
+    why="To change a role's permissions it has to be stopped and started: meanwhile clients that have it are turned "
+    "away, and what a client was allowed before stays allowed.",
+    retire="When a released router worker has a call that changes a role.",
+    relies_on=(
+        f"{CONTROLLER}.start_router_realm_role",
+        "crossbar.router.router:RouterFactory.add_role",
+        "crossbar.router.router:Router.authorize",
+    ),
+)
+
+STOP_ROLE = Record(
+    target=f"{CONTROLLER}.stop_router_realm_role",
+    kind="wrap",
+    members=("stop_router_realm_role",),
+    why="A role that has been stopped goes on being granted to the sessions that have it.",
+    retire="When a released router worker drops a role that is stopped.",
+    reason="Worker classes are named in maps that other modules have imported; the method is called as it is.",
+    relies_on=("crossbar.router.router:RouterFactory.drop_role",),
+)
+
+
+@ROLE
+@wamp.register(None)
+def update_router_realm_role(self, realm_id, role_id, config, details=None):
+    """Give a running role another configuration; it holds for sessions that are there already as well.
+
+    :param realm_id: run-time id of the realm.
+    :param role_id: run-time id of the role.
+    :param config: as for ``start_router_realm_role``, with the same name.
+    :raises ApplicationError: ``crossbar.error.no_such_object``.
+    """
+    from crossbar_cluster.node.router_snapshot import update_role
+
+    update_role(self, realm_id, role_id, config)
+
+
+@STOP_ROLE
+def stop_router_realm_role(wrapped, instance, args, kwargs):
+    from crossbar_cluster.node.router_snapshot import drop_role
+
+    stopped = wrapped(*args, **kwargs)
+    drop_role(instance, args[0], stopped)
+    return stopped
 
 
 @PRINCIPALS

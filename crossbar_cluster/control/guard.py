@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
+from autobahn.wamp.exception import TransportLost
 from twisted.internet.defer import Deferred, maybeDeferred
 
 
 def guarded(handler: Callable[..., Any], log: Any, topic: str) -> Callable[..., Deferred[Any]]:
-    """``handler``, its errors logged in one line and dropped; Deferreds and coroutines are waited for."""
+    """``handler`` (a callable), its errors logged in one line and dropped; Deferreds and coroutines are waited for."""
 
     @functools.wraps(handler)
     def guard(*args: Any, **kwargs: Any) -> Deferred[Any]:
@@ -27,3 +28,13 @@ def _told(failure: Any, log: Any, handler: Callable[..., Any], topic: str) -> No
         error=failure.value,
     )
     log.debug("{traceback}", traceback=failure.getTraceback())
+
+
+def detached(work: Coroutine[Any, Any, Any], log: Any) -> None:
+    """Do it without waiting for it; what goes wrong is logged and of no consequence for anything else."""
+    Deferred.fromCoroutine(work).addErrback(_told_of_detached, log)
+
+
+def _told_of_detached(failure: Any, log: Any) -> None:
+    if not failure.check(TransportLost):  # the management session is about to end
+        log.failure("Something that nobody waits for has failed", failure=failure)

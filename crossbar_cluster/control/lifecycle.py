@@ -6,7 +6,7 @@ put on record here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 from uuid import UUID
 
@@ -28,18 +28,24 @@ class Cluster:
         known: frozenset[WorkerKey],
         is_settled: Callable[[WorkerKey], bool],
         is_online: Callable[[UUID], bool],
+        is_discovered: Callable[[UUID], bool],
     ) -> None:
         self.configuration = configuration
         self.known = known  #: workers that there are, or are to be
         self.is_settled = is_settled  #: whether a worker is as configured
         self.is_online = is_online  #: whether a node is there
+        self.is_discovered = is_discovered  #: whether it is known what runs on it
 
-    def at_rest(self, keys: frozenset[WorkerKey]) -> bool:
+    def at_rest(self, keys: frozenset[WorkerKey], nodes: Iterable[UUID]) -> bool:
         """Whether those of the workers that can be told anything have nothing left to do.
 
-        A node that is away holds nothing up: what it ran is not used by anybody, and is put in order when it is back.
+        A node that is away holds nothing up: what it runs is put in order when it is back.
+
+        :param nodes: where there may be more of them.
         """
-        return all(self.is_settled(k) or not self.is_online(k.node_oid) for k in keys & self.known)
+        return all(self.is_settled(k) or not self.is_online(k.node_oid) for k in keys & self.known) and all(
+            self.is_discovered(oid) or not self.is_online(oid) for oid in {*nodes, *(k.node_oid for k in keys)}
+        )
 
 
 def next_status(unit: Unit, cluster: Cluster) -> int | None:
@@ -67,7 +73,7 @@ def why_not_stopped(unit: Unit, cluster: Cluster) -> str:
     workers = unit.workers
     if unit.kind == "webcluster":
         workers = frozenset(key for key in cluster.known if key.worker.startswith(proxy_prefix(unit.oid)))
-    return "" if cluster.at_rest(workers) else "its workers are being told"
+    return "" if cluster.at_rest(workers, unit.members) else "its workers are being told"
 
 
 def _runs_on(realm: Unit, cluster: Unit, configuration: Configuration) -> bool:

@@ -93,11 +93,14 @@ class ReconcileLoop:
         self.running = False
         self._cancel()
 
-    def mark(self, quiet_s: float = 0.0) -> None:
+    def mark(self, quiet_s: float = 0.0, *, is_news: bool = True) -> None:
         """Something may have changed: look now, or right after the pass under way.
 
         :param quiet_s: wait until there was no mark for that long, so that a burst of them is one pass.
+        :param is_news: whether what failed before may succeed now. If not, the delay before a retry stands.
         """
+        if not is_news and self._fruitless and self._next is not None and self._next.active():
+            return
         self._marks += 1
         self._fruitless = self._changes = 0
         now = self._reactor.seconds()

@@ -74,9 +74,19 @@ class Placements:
 
     :param db: the management realm's database (zlmdb), with its ``MrealmSchema``.
     :param gdb: the global database, with its ``GlobalSchema``: it knows the nodes.
+    :param is_online: whether a node is there: those are preferred.
     """
 
-    def __init__(self, db: Any, schema: Any, gdb: Any, gschema: Any, mrealm_oid: UUID) -> None:
+    def __init__(
+        self,
+        db: Any,
+        schema: Any,
+        gdb: Any,
+        gschema: Any,
+        mrealm_oid: UUID,
+        is_online: Callable[[UUID], bool] = lambda node_oid: True,
+    ) -> None:
+        self._is_online = is_online
         self._db, self._schema = db, schema
         self._gdb, self._gschema = gdb, gschema
         self._mrealm_oid = mrealm_oid
@@ -178,7 +188,7 @@ class Placements:
         members: dict[UUID, dict[UUID, Member]] = defaultdict(dict)
         for membership in memberships:
             if membership.cluster_oid in clusters and membership.node_oid in names:
-                member = _member(membership, names[membership.node_oid])
+                member = _member(membership, names[membership.node_oid], self._is_online(membership.node_oid))
                 members[membership.cluster_oid][membership.node_oid] = member
 
         lost_groups = {group.oid for group in groups if group.cluster_oid not in clusters}
@@ -264,9 +274,9 @@ def undrained_limit(hardlimit: int | None) -> int | None:
     return hardlimit if hardlimit is None or hardlimit >= 0 else (-1 - hardlimit) or None
 
 
-def _member(membership: Any, name: str) -> Member:
+def _member(membership: Any, name: str, online: bool) -> Member:
     limit = 0 if is_drained(membership.hardlimit) else membership.hardlimit
-    return Member(membership.node_oid, name, membership.softlimit, limit)
+    return Member(membership.node_oid, name, membership.softlimit, limit, online)
 
 
 def _name(names: _Names, node_oid: UUID) -> str:

@@ -10,36 +10,36 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from random import uniform
 from typing import Any
 from uuid import UUID
 
 from autobahn.wamp.exception import TransportLost
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from crossbar_cluster.control import lifecycle
-from crossbar_cluster.control.configuration import Configuration, ConfigurationReader, NodeRecord, proxy_prefix
+from crossbar_cluster.control.configuration import PROXY_PREFIX, Configuration, NodeRecord, Unit, proxy_prefix
 from crossbar_cluster.control.heartbeat_logs import HeartbeatLogs, keep_from_environment
-from crossbar_cluster.control.loop import CONVERGED, Outcome, ReconcileLoop, State
+from crossbar_cluster.control.loop import CONVERGED, RETRY_AT_MOST_S, Outcome, ReconcileLoop, State
 from crossbar_cluster.control.nodes import NodeCallFailed, NodeCalls
 from crossbar_cluster.control.placements import Placements
+from crossbar_cluster.control.presence import NodePresence
 from crossbar_cluster.control.proxy_worker import ProxyReconciler
+from crossbar_cluster.control.reader import ConfigurationReader
 from crossbar_cluster.control.records import record_port
 from crossbar_cluster.control.router_worker import RouterReconciler
 from crossbar_cluster.core.news import News
-from crossbar_cluster.core.proxy import Endpoint
-from crossbar_cluster.core.sessions import NodeSessions
+from crossbar_cluster.core.proxy import Endpoint, ObservedProxy
 from crossbar_cluster.core.worker import WorkerKey
 
 SWEEP_S = (54.0, 66.0)  # between these, so that masters that were started together do not sweep together
-#: Configuration is changed by several calls in a row, a node of the plain release registers its procedures one by one.
+#: Configuration is changed by several calls in a row.
 QUIET_S = 0.1
-QUIET_OF_NODE_S = 0.02
 PURGE_PAUSE_S = 0.1
 
 Reconciler = RouterReconciler | ProxyReconciler
-NODE_ROLE = "node"
 
 
 class ControlPlane:
@@ -55,19 +55,21 @@ class ControlPlane:
         self.reactor = reactor
         self.calls = NodeCalls(controller, reactor)
         self.configuration = Configuration()
-        self.sessions = NodeSessions()
         self.reconcilers: dict[WorkerKey, Reconciler] = {}
         self.started_ns = time.time_ns()
         self.problems: list[str] = []  #: what keeps the plane itself from its work
         self._controller = controller
         self._reader = ConfigurationReader(controller)
+        self.presence = NodePresence(self, self.calls, self._reader, log)
         self.placements = Placements(
-            controller.db, controller.schema, controller.gdb, controller.gschema, controller._mrealm_oid
+            controller.db, controller.schema, controller.gdb, controller.gschema, controller._mrealm_oid, self.is_online
         )
         self._nodes: dict[UUID, NodeRecord] = {}  #: records read since the configuration was
         self._endpoints: dict[WorkerKey, Endpoint] = {}  #: where router workers were last seen to listen
         self._confirmed: set[WorkerKey] = set()  #: those that have been seen to since their node is there
         self._logs = HeartbeatLogs(controller.db, controller.schema, keep_from_environment(os.environ))
+        self._purging = False
+        self._changed = True  #: configuration may have changed since it was read
         self._sweep_at_s = 0.0
         self._news = News()
         self.loop = ReconcileLoop(self._pass, reactor, self._unexpected)
@@ -85,57 +87,48 @@ class ControlPlane:
 
     def configuration_changed(self) -> None:
         """A management call has changed something in the database."""
+        self._changed = True
         self.loop.mark(QUIET_S)
 
-    def session_joined(self, session: int, authid: str) -> UUID | None:
-        """A node has joined. :returns: the node, if it was offline until now."""
-        came = self.sessions.joined(session, authid, time.time_ns())
-        oid = self._look_at(authid)
-        return oid if came else None
-
-    def session_left(self, session: int) -> UUID | None:
-        """A session has ended. :returns: the node, if it is offline now."""
-        authid = self.sessions.left(session, time.time_ns())
-        return self._gone(authid) if authid else None
-
-    def session_registered(self, session: int) -> None:
-        """A session has registered a procedure: if it is a node's, it can be called now."""
-        if authid := self.sessions.authid_of(session):
-            self._look_at(authid, QUIET_OF_NODE_S)
-
-    def something_ended_on(self, authid: str) -> None:
-        """A node has reported that something on it, maybe a worker, has ended."""
-        self._look_at(authid)
-
-    def backend_unreachable(self, connection_id: str) -> None:
-        """A proxy has reported that it does not get through to a router worker."""
+    def backend_unreachable(self, proxy: str, connection_id: str) -> None:
+        """A proxy node (authid) has reported that it does not get through to a router worker."""
         for key, router in self.configuration.routers.items():
-            if router.connection_id == connection_id:
-                self._mark([key])
+            if router.connection_id == connection_id and proxy in dict(router.peers):
+                self._mark([key], QUIET_S, is_news=False)
 
-    def _look_at(self, authid: str, quiet_s: float = 0.0) -> UUID | None:
-        oid = self._reader.oid_of(authid)
-        record = self._reader.read_node(oid) if oid else None
-        if record is None:
-            self.log.info("A node {authid} that is not paired with this management realm is ignored", authid=authid)
-            return None
-        self._nodes[record.oid] = record
-        self._mark((key for key in self.reconcilers if key.node_oid == record.oid), quiet_s)
-        if record.oid not in self.configuration.nodes or self._is_changing():
-            self.loop.mark(QUIET_S)
-        return record.oid
+    # -- what is told of nodes (`control.presence.Listener`) ----------------------------------------------------
 
-    def _gone(self, authid: str) -> UUID | None:
-        oid = self._reader.oid_of(authid)
-        if oid:
-            self._confirmed -= {key for key in self._confirmed if key.node_oid == oid}
-            self._mark(key for key in self.reconcilers if key.node_oid == oid)
-        return oid
+    def look_at(self, node: NodeRecord, quiet_s: float, *, is_news: bool) -> None:
+        self._nodes[node.oid] = node
+        self._mark(self._keys_on(node.oid), quiet_s, is_news=is_news)
+        if node.oid not in self.configuration.nodes:
+            self.configuration_changed()
+        self.settled()
 
-    def _mark(self, keys: Iterable[WorkerKey], quiet_s: float = 0.0) -> None:
+    def node_began(self, node_oid: UUID) -> None:
+        for key in self._keys_on(node_oid):
+            self.reconcilers[key].node_began()
+
+    def node_ended(self, node_oid: UUID) -> None:
+        self._confirmed -= {key for key in self._confirmed if key.node_oid == node_oid}
+        self._mark(self._keys_on(node_oid))
+
+    def workers_found(self, node: NodeRecord, workers: Iterable[str]) -> None:
+        """Those that are not to run get a reconciler, which ends them if the master has started them."""
+        if self.loop.running:
+            for key in [WorkerKey(node.oid, worker) for worker in workers]:
+                if key not in self.reconcilers:
+                    of_a_proxy = key.worker.startswith(PROXY_PREFIX)
+                    self._reconcile(ProxyReconciler if of_a_proxy else RouterReconciler, key, node.name)
+            self.settled()
+
+    def _keys_on(self, node_oid: UUID) -> list[WorkerKey]:
+        return [key for key in self.reconcilers if key.node_oid == node_oid]
+
+    def _mark(self, keys: Iterable[WorkerKey], quiet_s: float = 0.0, *, is_news: bool = True) -> None:
         for key in list(keys):
             if key in self.reconcilers:
-                self.reconcilers[key].loop.mark(quiet_s)
+                self.reconcilers[key].loop.mark(quiet_s, is_news=is_news)
 
     # -- what the reconcilers of workers need (`control.worker.Plane`) ------------------------------------------
 
@@ -144,7 +137,7 @@ class ControlPlane:
 
     def is_online(self, oid: UUID) -> bool:
         record = self.node(oid)
-        return record is not None and self.sessions.is_online(record.name)
+        return record is not None and self.presence.is_online(record.name)
 
     def router_listens(self, key: WorkerKey, port: int | None) -> None:
         """Proxies that send clients there are pointed there at once, if that is news."""
@@ -170,6 +163,16 @@ class ControlPlane:
         except Exception as e:  # the record is for others to read: a full database keeps no client from its router
             self._unexpected(e)
 
+    def is_used(self, connection_id: str, realm: str | None = None) -> bool:
+        for key, reconciler in self.reconcilers.items():
+            observed = reconciler.observed
+            if isinstance(observed, ObservedProxy) and self.is_online(key.node_oid):
+                names = [realm] if realm is not None else list(observed.routes)
+                routes = (route for name in names for route in observed.routes.get(name, {}).values())
+                if any(connection_id in route.values() for route in routes):
+                    return True
+        return False
+
     def router_endpoint(self, key: WorkerKey) -> tuple[Endpoint | None, bool]:
         return self._endpoints.get(key) or self.configuration.recorded.get(key), key in self._confirmed
 
@@ -193,46 +196,39 @@ class ControlPlane:
         sweeping = self.reactor.seconds() >= self._sweep_at_s
         if sweeping:
             self._sweep_at_s = self.reactor.seconds() + uniform(*SWEEP_S)
-            await self._list_sessions()
-        self.problems = self._settle_placements()
-        self.configuration, before = self._reader.read(), self.configuration
-        self._nodes = dict(self.configuration.nodes)
-        self._follow(before)
-        await self._advance()
+            Deferred.fromCoroutine(self._purge_logs())
+            await self._catch_up()
+            if not self.loop.running:  # stopped meanwhile: a successor may be at work already
+                return CONVERGED
+        problems: list[str] = []
+        if sweeping or self._changed:
+            problems += self._settle_placements()
+            self.configuration, before = self._reader.read(), self.configuration
+            self._changed = False
+            self._nodes = dict(self.configuration.nodes)
+            self._follow(before)
         if sweeping:
             self._mark(self.reconcilers)
-            Deferred.fromCoroutine(self._purge_logs())
-        for problem in self._news.of([*self.problems, *self._unlinked()]):
+        problems += self._advance()
+        self.problems = problems
+        for problem in self._news.of([*problems, *self.configuration.conflicts, *self._unlinked()]):
             self.log.warn("Management realm: {problem}", problem=problem)
-        again_s = self._sweep_at_s - self.reactor.seconds()
-        return Outcome(State.FAILED, self.problems[0], min(again_s, 5.0)) if self.problems else _until(again_s)
+        again_s = max(0.0, self._sweep_at_s - self.reactor.seconds())
+        if problems:
+            self._changed = True
+            return Outcome(State.FAILED, problems[0], min(again_s, RETRY_AT_MOST_S))
+        return Outcome(State.CONVERGED, again_s=again_s)
 
-    async def _list_sessions(self) -> None:
-        """Find the nodes that events have not told of: those that joined while this controller was starting."""
-        self.sessions.begin_listing()
+    async def _catch_up(self) -> None:
         try:
-            listed = await self.calls.master("wamp.session.list", [NODE_ROLE])
-            unknown = self.sessions.unknown(listed)
-            asked = [Deferred.fromCoroutine(self._authid_of(session)) for session in unknown]
-            authids = [authid for _, authid in await DeferredList(asked)] if asked else []
+            came, gone = await self.presence.catch_up()
         except NodeCallFailed as e:
             self._unexpected(e)
             return
-        found = dict.fromkeys(listed) | dict(zip(unknown, authids, strict=True))
-        came, gone = self.sessions.end_listing(found, time.time_ns())
-        for authid in came:
-            if oid := self._look_at(authid):
-                await self._controller.node_came(oid, authid)
-        for authid in gone:
-            if oid := self._gone(authid):
-                await self._controller.node_went(oid, authid)
-
-    async def _authid_of(self, session: int) -> str | None:
-        try:
-            details = await self.calls.master("wamp.session.get", session)
-        except NodeCallFailed:  # it has ended meanwhile
-            return None
-        return str(details["authid"]) if details.get("authrole") == NODE_ROLE else None
+        for oid, authid in came:
+            self._controller.tell_node_came(oid, authid)
+        for oid, authid in gone:
+            self._controller.tell_node_went(oid, authid)
 
     def _settle_placements(self) -> list[str]:
         try:
@@ -246,13 +242,17 @@ class ControlPlane:
 
     def _follow(self, before: Configuration) -> None:
         """Have a reconciler for each worker that is to run, and let those look whose configuration is another."""
-        routers = {key: (RouterReconciler, desired) for key, desired in self.configuration.routers.items()}
-        proxies = {key: (ProxyReconciler, desired) for key, desired in self.configuration.proxies.items()}
-        for key, (kind, desired) in (routers | proxies).items():
+        for key, router in self.configuration.routers.items():
             if key not in self.reconcilers:
-                self.reconcilers[key] = kind(self, key, desired.node)
-                self.reconcilers[key].loop.start()
+                self._reconcile(RouterReconciler, key, router.node)
+        for key, proxy in self.configuration.proxies.items():
+            if key not in self.reconcilers:
+                self._reconcile(ProxyReconciler, key, proxy.node)
         self._mark(k for k in self.reconcilers if self.configuration.desired(k) != before.desired(k))
+
+    def _reconcile(self, kind: type[RouterReconciler] | type[ProxyReconciler], key: WorkerKey, node: str) -> None:
+        self.reconcilers[key] = kind(self, key, node)
+        self.reconcilers[key].loop.start()
 
     def _unlinked(self) -> list[str]:
         """Realms that run on several router workers, which is nothing that the master could mend."""
@@ -267,27 +267,39 @@ class ControlPlane:
 
     async def _purge_logs(self) -> None:
         """Delete old heartbeat logs bit by bit, giving way to everything else in between."""
+        if self._purging:
+            return
+        self._purging = True
         try:
             while self.loop.running and self._logs.purge_some(time.time_ns()):
                 await deferLater(self.reactor, PURGE_PAUSE_S)
         except Exception as e:
             self._unexpected(e)
+        finally:
+            self._purging = False
 
-    async def _advance(self) -> None:
-        """Put on record what has come to run, and what has come to a stop."""
-        for unit, status in [(u, lifecycle.next_status(u, self.cluster())) for u in self.configuration.units]:
-            now_ns = time.time_ns()
-            if status is None or not lifecycle.put_on_record(
-                self._controller.db, self._controller.schema, unit, status, now_ns
-            ):
-                continue
-            topic, payload = lifecycle.event_of(unit, status, now_ns)
-            self.log.info("{kind} {name} is {status} now", kind=unit.kind, name=unit.name, status=payload["status"])
-            self._controller.unit_changed(unit.kind, unit.oid, stopped=payload["status"] == "STOPPED")
-            try:
-                self._controller.publish(f"crossbarfabriccenter.mrealm.{topic}", payload)
-            except TransportLost:  # nobody to tell; and nobody waits for who listens
-                return
+    def _advance(self) -> list[str]:
+        """Put on record what has come to run, and what has come to a stop. :returns: what could not be."""
+        cluster, problems = self.cluster(), []
+        for unit in self.configuration.units:
+            status = lifecycle.next_status(unit, cluster)
+            if status is not None:
+                try:
+                    self._put_on_record(unit, status)
+                except Exception as e:
+                    problems.append(f"the status of {unit.kind} {unit.name} cannot be put on record: {e!r}")
+        return problems
+
+    def _put_on_record(self, unit: Unit, status: int) -> None:
+        now_ns = time.time_ns()
+        if not lifecycle.put_on_record(self._controller.db, self._controller.schema, unit, status, now_ns):
+            return
+        topic, payload = lifecycle.event_of(unit, status, now_ns)
+        self.log.info("{kind} {name} is {status} now", kind=unit.kind, name=unit.name, status=payload["status"])
+        self._controller.unit_changed(unit.kind, unit.oid, stopped=payload["status"] == "STOPPED")
+        self.configuration_changed()
+        with suppress(TransportLost):  # nobody to tell; and nobody waits for who listens
+            self._controller.publish(f"crossbarfabriccenter.mrealm.{topic}", payload)
 
     def proxy_workers(self, webcluster_oid: UUID, running: bool) -> list[tuple[str, str]]:
         """Node and name of each proxy worker of a web cluster. :param running: only those that were seen to run."""
@@ -301,7 +313,13 @@ class ControlPlane:
 
     def cluster(self) -> lifecycle.Cluster:
         """The cluster as it is."""
-        return lifecycle.Cluster(self.configuration, frozenset(self.reconcilers), self._is_settled, self.is_online)
+        return lifecycle.Cluster(
+            self.configuration,
+            frozenset(self.reconcilers),
+            self._is_settled,
+            self.is_online,
+            self.presence.is_discovered,
+        )
 
     def _is_settled(self, key: WorkerKey) -> bool:
         reconciler = self.reconcilers.get(key)
@@ -309,7 +327,3 @@ class ControlPlane:
 
     def _unexpected(self, error: Exception) -> None:
         self.log.failure("The control plane met an error and goes on: {error!r}", error=error)
-
-
-def _until(again_s: float) -> Outcome:
-    return Outcome(CONVERGED.state, again_s=max(0.0, again_s))

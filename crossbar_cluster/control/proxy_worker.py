@@ -71,18 +71,17 @@ class ProxyReconciler(WorkerReconciler[DesiredProxy, ObservedProxy]):
         )
 
     async def _observe_one_by_one(self, desired: DesiredProxy | None) -> ObservedProxy:
-        """What can be asked of a worker of the plain release: after each thing that is desired."""
+        """A worker of the plain release has to be asked after each thing by itself."""
         if desired is None:
             return ObservedProxy(running=True)
         connections: dict[str, Endpoint] = {}
-        for connection_id in desired.backends:
-            found = await or_none(self.call("get_proxy_connection", connection_id), NO_SUCH_OBJECT)
-            if found:
+        for connection_id in await self.call("get_proxy_connections"):
+            if found := await or_none(self.call("get_proxy_connection", connection_id), NO_SUCH_OBJECT):
                 connections[connection_id] = known_endpoint_of(found["config"])
         routes = {}
-        for realm in desired.realms:
-            found = await or_none(self.call("list_proxy_realm_routes", realm.name), NO_SUCH_OBJECT)
-            routes[realm.name] = {route["id"]: route["config"] for route in found or ()}
+        for realm in await self.call("get_proxy_routes"):
+            found = await or_none(self.call("list_proxy_realm_routes", realm), NO_SUCH_OBJECT)
+            routes[realm] = {route["id"]: route["config"] for route in found or ()}
         listening = await or_none(self.call("get_proxy_transport", TRANSPORT_ID), NO_SUCH_OBJECT) is not None
         services = set()
         for path in desired.services if listening else ():

@@ -10,6 +10,7 @@ from crossbar_cluster.core.router import (
     LISTENING_PORTS,
     DesiredRouter,
     ObservedRouter,
+    ReplaceRealm,
     StartListener,
     StartRealm,
     StartRole,
@@ -19,6 +20,7 @@ from crossbar_cluster.core.router import (
     UpdateRole,
     plan_router,
 )
+from crossbar_cluster.core.router import connection_id as name_of_connection
 from crossbar_cluster.core.worker import Plan, StopWorker
 
 
@@ -53,19 +55,18 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
         realms = {realm_id: realm["roles"] for realm_id, realm in snapshot["realms"].items()}
         transport_id = _transport_id(self.key.worker)
         port, principals = snapshot["transports"].get(transport_id), snapshot["principals"].get(transport_id)
-        return ObservedRouter(True, realms, port, principals)
+        names = {realm_id: realm["name"] for realm_id, realm in snapshot["realms"].items()}
+        return ObservedRouter(True, realms, names, port, principals)
 
     async def _observe_one_by_one(self, desired: DesiredRouter | None) -> ObservedRouter:
-        """What can be asked of a worker of the plain release: after each thing that is desired."""
+        """A worker of the plain release has to be asked after each thing by itself."""
         transport = await or_none(self.call("get_router_transport", _transport_id(self.key.worker)), NO_SUCH_OBJECT)
-        realms: dict[str, dict[str, None]] = {}
+        realms: dict[str, dict[str, None]] = {realm_id: {} for realm_id in await self.call("get_router_realms")}
         for realm in desired.realms if desired else ():
-            if await or_none(self.call("get_router_realm", realm.id), NO_SUCH_OBJECT):
-                realms[realm.id] = {}
-                for role in realm.roles:
-                    if await or_none(self.call("get_router_realm_role", realm.id, role.id), NO_SUCH_OBJECT):
-                        realms[realm.id][role.id] = None
-        return ObservedRouter(True, realms, transport["config"]["endpoint"]["port"] if transport else None)
+            for role in realm.roles if realm.id in realms else ():
+                if await or_none(self.call("get_router_realm_role", realm.id, role.id), NO_SUCH_OBJECT):
+                    realms[realm.id][role.id] = None
+        return ObservedRouter(True, realms, port=transport["config"]["endpoint"]["port"] if transport else None)
 
     async def apply(self, desired: DesiredRouter, step: Any) -> None:
         match step:
@@ -73,10 +74,11 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
                 await self.call("start_router_realm", realm.id, {"name": realm.name})
             case StartRole(realm, role):
                 await self.call("start_router_realm_role", realm.id, role.id, dict(role.config))
+            case ReplaceRealm(former_id, realm):
+                await self.call("stop_router_realm", former_id)
+                await self.call("start_router_realm", realm.id, {"name": realm.name})
             case UpdateRole(realm, role):
-                # a stopped role goes on being granted until the one started in its place takes over: there is no gap
-                await self.call("stop_router_realm_role", realm.id, role.id)
-                await self.call("start_router_realm_role", realm.id, role.id, dict(role.config))
+                await self.call("update_router_realm_role", realm.id, role.id, dict(role.config))
             case StartListener():
                 await self._listen(desired)
             case UpdatePrincipals():
@@ -97,6 +99,16 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
         }
         started = await self.call("start_router_transport", desired.transport_id, config)
         self._plane.router_listens(self.key, int(started["config"]["endpoint"]["port"]))
+
+    def may_remove(self, step: Any) -> bool:
+        """What proxies still send clients to stays until they have a replacement for it."""
+        connection_id = name_of_connection(self.node, self.key.worker)
+        if isinstance(step, StopWorker):
+            return not self._plane.is_used(connection_id)
+        if isinstance(step, StopRealm):
+            name = self.observed.names.get(step.realm_id) if self.observed else None
+            return name is None or not self._plane.is_used(connection_id, name)
+        return True
 
     def problems(self, desired: DesiredRouter, observed: ObservedRouter) -> list[str]:
         record = self._plane.node(self.key.node_oid)

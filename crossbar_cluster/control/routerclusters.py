@@ -27,7 +27,9 @@ _GROUP_NAME = re.compile(r"[^\s.#]{1,64}")
 
 
 def placements_of(manager: Any) -> Placements:
-    return Placements(manager.db, manager.schema, manager.gdb, manager.gschema, manager._mrealm_oid)
+    schemas = (manager.db, manager.schema, manager.gdb, manager.gschema)
+    plane = getattr(manager._session, "plane", None)  # there is none before the management session has joined
+    return Placements(*schemas, manager._mrealm_oid, *([plane.is_online] if plane else []))
 
 
 async def settle(manager: Any) -> None:

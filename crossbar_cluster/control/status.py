@@ -55,8 +55,8 @@ def _node(plane: ControlPlane, recorded: NodeRecord) -> dict[str, Any]:
     return {
         "oid": str(record.oid),
         "name": record.name,
-        "status": "online" if plane.sessions.is_online(record.name) else "offline",
-        "since": plane.sessions.since(record.name),
+        "status": "online" if plane.presence.is_online(record.name) else "offline",
+        "since": plane.presence.since(record.name),
         "address": record.address,
         "address_source": record.address_source,
         "address_since": record.address_since,
@@ -134,7 +134,7 @@ def _problems(plane: ControlPlane, reconcilers: list[Reconciler]) -> Iterator[di
     """What is not as configured, and why."""
     if not plane.loop.up_to_date:
         yield {"object": "management realm", "reason": "configuration that has just changed is being read"}
-    for problem in plane.problems:
+    for problem in (*plane.problems, *plane.configuration.conflicts):
         yield {"object": "management realm", "reason": problem}
     for reconciler in reconcilers:
         if reason := _reason(reconciler):

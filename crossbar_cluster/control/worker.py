@@ -26,12 +26,21 @@ from crossbar_cluster.control.nodes import (
     or_none,
 )
 from crossbar_cluster.core.news import News
-from crossbar_cluster.core.worker import Grace, Plan, StartWorker, StopWorker, WorkerKey, steps_of
+from crossbar_cluster.core.worker import (
+    START_WORKER,
+    Grace,
+    Plan,
+    Restarts,
+    StartWorker,
+    StopWorker,
+    WorkerKey,
+    steps_of,
+)
 
 #: A node that is connected and does not answer for so long is worth a line in the log.
 SILENT_S = 30.0
-#: A passing state that no event tells the end of (a worker that is starting) is looked at again after this time.
-POLL_S = 0.2
+#: A removal that is held back is asked for again after this time.
+HELD_S = 1.0
 
 D = TypeVar("D")  # what is desired of the worker
 O = TypeVar("O")  # what is observed of it  # noqa: E741
@@ -54,11 +63,14 @@ class Plane(Protocol):
     def router_listens(self, key: WorkerKey, port: int | None) -> None:
         """A router worker has been seen to listen there, or not to."""
 
+    def is_used(self, connection_id: str, realm: str | None = None) -> bool:
+        """Whether a proxy that is there still sends clients (of the realm) over that connection."""
+
     def router_endpoint(self, key: WorkerKey) -> tuple[tuple[str, int] | None, bool]:
         """Where a router worker is, as far as is known, and whether it is known to listen there."""
 
     def settled(self) -> None:
-        """A worker is as configured, or has ended."""
+        """A worker is as configured, or its node is away."""
 
     def forget(self, key: WorkerKey) -> None:
         """The worker is neither desired nor there."""
@@ -92,6 +104,7 @@ class WorkerReconciler(Generic[D, O]):
         self._grace = Grace(self.GRACE_S)
         self._news = News()
         self._silent_since_s: float | None = None
+        self._restarts = Restarts()
         self.condition = Condition(None, "", plane.reactor.seconds())
         self.loop = ReconcileLoop(self._pass, plane.reactor, self._unexpected)
 
@@ -116,9 +129,17 @@ class WorkerReconciler(Generic[D, O]):
         """Options of the worker's process."""
         raise NotImplementedError
 
+    def may_remove(self, step: Any) -> bool:
+        """Whether a removal whose grace is over may be carried out."""
+        return True
+
     def problems(self, desired: D, observed: O) -> list[str]:
         """What keeps the worker from being of use although it runs as configured."""
         return []
+
+    def node_began(self) -> None:
+        """The node has a new session, it may have booted anew: that the worker has ended says nothing about it."""
+        self._restarts = Restarts()
 
     # -- one pass -----------------------------------------------------------------------------------------------
 
@@ -126,15 +147,15 @@ class WorkerReconciler(Generic[D, O]):
         outcome = await self._reconcile()
         if (outcome.state, outcome.reason) != (self.condition.state, self.condition.reason):
             self.condition = Condition(outcome.state, outcome.reason, self._plane.reactor.seconds())
-            if outcome.state is State.CONVERGED:
-                self._plane.settled()
+        if outcome.state is State.CONVERGED or outcome.again_s == math.inf:
+            self._plane.settled()
         return outcome
 
     async def _reconcile(self) -> Outcome:
         desired = self.desired()
         record = self._plane.node(self.key.node_oid)
         if record is None or not self._plane.is_online(self.key.node_oid):
-            return self._absent(desired, record)
+            return self._absent(desired)
         self.node = record.name
         try:
             observed = await self.observe(desired)
@@ -143,6 +164,10 @@ class WorkerReconciler(Generic[D, O]):
         self._silent_since_s = None
         self.observed = observed
         plan, wait_s = self._due(self.plan(desired, observed))
+        if plan == START_WORKER and (pause_s := self._restarts.wait_s(self._plane.reactor.seconds())):
+            return Outcome(
+                State.WAITING, "it has died soon after it was started, again: its node's log says why", pause_s
+            )
         if plan:
             return await self._carry_out(desired, plan)
         if wait_s is not None:
@@ -154,8 +179,9 @@ class WorkerReconciler(Generic[D, O]):
         self._tell(problems)
         return Outcome(State.FAILED, "; ".join(problems), math.inf) if problems else CONVERGED
 
-    def _absent(self, desired: D | None, record: NodeRecord | None) -> Outcome:
-        if record is None or (desired is None and self.observed is None):
+    def _absent(self, desired: D | None) -> Outcome:
+        self._silent_since_s = None
+        if desired is None:  # should it still run there, it is found again when the node is back
             self._plane.forget(self.key)
             return CONVERGED
         return Outcome(State.WAITING, f"node {self.node} is not connected", math.inf)
@@ -175,6 +201,9 @@ class WorkerReconciler(Generic[D, O]):
         """The plan without removals that have to wait, and how long until the first of those is due."""
         removals = [step for step in steps_of(plan) if isinstance(step, self.REMOVALS)]
         due, wait_s = self._grace.due(removals, self._plane.reactor.seconds())
+        held = frozenset(step for step in due if not self.may_remove(step))
+        if held:
+            due, wait_s = due - held, min(wait_s or HELD_S, HELD_S)
         stages = (tuple(tuple(s for s in strand if self._may(s, due)) for strand in stage) for stage in plan)
         left = tuple(tuple(strand for strand in stage if strand) for stage in stages)
         return tuple(stage for stage in left if stage), wait_s
@@ -220,6 +249,7 @@ class WorkerReconciler(Generic[D, O]):
         if isinstance(step, StartWorker):
             kind = self.kind.split()[0]
             options = self.start_options()
+            self._restarts.begun(self._plane.reactor.seconds())
             await calls.node(self.node, "start_worker", worker, kind, options, timeout_s=START_WORKER_TIMEOUT_S)
         elif isinstance(step, StopWorker):
             await calls.node(self.node, "stop_worker", worker, timeout_s=START_WORKER_TIMEOUT_S)
@@ -253,7 +283,7 @@ class WorkerReconciler(Generic[D, O]):
     def _tell(self, problems: list[str]) -> None:
         for problem in self._news.of(problems):
             self._plane.log.warn(
-                "{kind} {worker} on {node}: {problem} (will try again)",
+                "{kind} {worker} on {node}: {problem} (looked at again and again)",
                 kind=self.kind.capitalize(),
                 worker=self.key.worker,
                 node=self.node,

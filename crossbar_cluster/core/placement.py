@@ -7,8 +7,8 @@ then by name. A hard limit is never exceeded.
 
 What has once been started stays where it is as long as its node is a member of the cluster: clients are on it. A worker
 that has not (`fresh`) makes way if it shares its node with another one of its group and a member has none: so a group
-that was configured before its nodes is spread over them, in whatever order they come. Whether a node is online plays no
-part here.
+that was configured before its nodes is spread over them, in whatever order they come. A node that is away keeps what is
+placed on it; of two that could take a worker, the one that is there gets it.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Member:
     name: str
     softlimit: int | None = None  #: from here on, nodes below theirs are preferred
     hardlimit: int | None = None  #: nothing is placed there from here on; 0: the node is drained
+    online: bool = True  #: whether it is there now: one that is gets a worker sooner than one that is to come
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class _Board:
         def preference(member: Member) -> tuple[Any, ...]:
             load = self.load[member.node_oid]
             crowded = member.softlimit is not None and load >= member.softlimit
-            return held[member.node_oid], crowded, load, member.name, member.node_oid
+            return held[member.node_oid], not member.online, crowded, load, member.name, member.node_oid
 
         able = (m for m in group.members.values() if m.node_oid != but and self.may_take(m, worker))
         return min(able, key=preference, default=None)

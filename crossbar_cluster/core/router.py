@@ -79,8 +79,14 @@ class ObservedRouter:
     running: bool = False
     realms: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
     #: realm id -> role id -> digest of the role's configuration; None: a worker of the plain release does not tell
+    names: Mapping[str, str] = field(default_factory=dict)  #: realm id -> name, as far as it tells
     port: int | None = None  #: where its listener for proxies really listens; None: it has none
     principals: str | None = None  #: digest of who may connect to it; None: a worker of the plain release does not tell
+
+    @property
+    def managed(self) -> bool:
+        """Whether the master has started it: it runs something with an id that the master gives."""
+        return self.port is not None or any(realm_id.startswith(REALM_PREFIX) for realm_id in self.realms)
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,17 @@ class StartRealm:
 
     def __str__(self) -> str:
         return f"realm {self.realm.name} started"
+
+
+@dataclass(frozen=True)
+class ReplaceRealm:
+    """Stop a realm that has the name of one to be started: the worker can run only one of a name."""
+
+    former_id: str
+    realm: Realm
+
+    def __str__(self) -> str:
+        return f"realm {self.realm.name} started in place of a former one"
 
 
 @dataclass(frozen=True)
@@ -160,7 +177,7 @@ def plan_router(desired: DesiredRouter | None, observed: ObservedRouter) -> Plan
     one that cannot be started holds up no other, nor the listener.
     """
     if desired is None:
-        return STOP_WORKER if observed.running else ()
+        return STOP_WORKER if observed.managed else ()
     if not observed.running:
         return START_WORKER
     realms = [_realm_strand(realm, observed) for realm in desired.realms]
@@ -176,7 +193,9 @@ def _listener_strand(desired: DesiredRouter, observed: ObservedRouter) -> list[A
 
 def _realm_strand(realm: Realm, observed: ObservedRouter) -> list[Any]:
     if realm.id not in observed.realms:
-        return [StartRealm(realm), *(StartRole(realm, role) for role in realm.roles)]
+        former = _former(realm, observed)
+        start = ReplaceRealm(former, realm) if former else StartRealm(realm)
+        return [start, *(StartRole(realm, role) for role in realm.roles)]
     running = observed.realms[realm.id]
     steps: list[Any] = []
     for role in realm.roles:
@@ -187,13 +206,20 @@ def _realm_strand(realm: Realm, observed: ObservedRouter) -> list[Any]:
     return steps
 
 
+def _former(realm: Realm, observed: ObservedRouter) -> str | None:
+    """The id of another realm of the master's that runs under the name of this one."""
+    same_name = (i for i, name in observed.names.items() if name == realm.name and i in observed.realms)
+    return next((realm_id for realm_id in same_name if realm_id.startswith(REALM_PREFIX)), None)
+
+
 def _removals(desired: DesiredRouter, observed: ObservedRouter) -> list[Any]:
     wanted = {realm.id: {role.id for role in realm.roles} for realm in desired.realms}
+    names = {realm.name for realm in desired.realms}  # a former realm of the same name is replaced, not stopped
     steps: list[Any] = []
     for realm_id, roles in sorted(observed.realms.items()):
         if realm_id in wanted:
             extra = sorted(r for r in roles if r.startswith(ROLE_PREFIX) and r not in wanted[realm_id])
             steps += [StopRole(realm_id, role_id) for role_id in extra]
-        elif realm_id.startswith(REALM_PREFIX):
+        elif realm_id.startswith(REALM_PREFIX) and observed.names.get(realm_id) not in names:
             steps.append(StopRealm(realm_id))
     return steps

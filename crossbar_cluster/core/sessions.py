@@ -6,6 +6,7 @@ session that ends late says nothing about a newer one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 
@@ -14,6 +15,7 @@ class NodeSessions:
 
     def __init__(self) -> None:
         self._authid_of: dict[int, str] = {}
+        self._count: Counter[str] = Counter()  #: living sessions of each node
         self._since: dict[str, int] = {}
         self._listing: set[int] | None = None  #: sessions known when the list under way was asked for
         self._ended: set[int] = set()  #: sessions that ended since then
@@ -27,7 +29,7 @@ class NodeSessions:
         return frozenset(self._authid_of.values())
 
     def is_online(self, authid: str) -> bool:
-        return authid in self._authid_of.values()
+        return self._count[authid] > 0
 
     def since(self, authid: str) -> int | None:
         """Since when the node is online, or offline. None: it has not been seen."""
@@ -35,8 +37,11 @@ class NodeSessions:
 
     def joined(self, session: int, authid: str, now_ns: int) -> bool:
         """A node's session has begun. :returns: whether the node was offline until now."""
+        if session in self._authid_of:
+            return False
         came = not self.is_online(authid)
         self._authid_of[session] = authid
+        self._count[authid] += 1
         if came:
             self._since[authid] = now_ns
         return came
@@ -45,7 +50,10 @@ class NodeSessions:
         """A session has ended. :returns: the node that is offline now, if it was its last one."""
         self._ended.add(session)
         authid = self._authid_of.pop(session, None)
-        if authid is None or self.is_online(authid):
+        if authid is None:
+            return None
+        self._count[authid] -= 1
+        if self.is_online(authid):
             return None
         self._since[authid] = now_ns
         return authid

@@ -6,6 +6,7 @@ carried out one after the other, and the first that fails ends its strand and no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -53,6 +54,29 @@ def plan_of(*stages: Iterable[Iterable[Any]]) -> Plan:
 def steps_of(plan: Plan) -> tuple[Any, ...]:
     """All steps of a plan, in an order in which they can be carried out."""
     return tuple(step for stage in plan for strand in stage for step in strand)
+
+
+class Restarts:
+    """Slows down the restarts of a worker that dies again and again. The first one is not waited for."""
+
+    STABLE_S = 30.0  #: a life this long is no part of a series
+    AT_MOST_S = 10.0
+
+    def __init__(self) -> None:
+        self._begun_s = -math.inf
+        self._short_lives = 0
+
+    def begun(self, now_s: float) -> None:
+        """The worker is started."""
+        self._short_lives = self._short_lives + 1 if now_s - self._begun_s < self.STABLE_S else 0
+        self._begun_s = now_s
+
+    def wait_s(self, now_s: float) -> float:
+        """How long to wait before the worker is started again."""
+        if self._short_lives == 0 or now_s - self._begun_s >= self.STABLE_S:
+            return 0.0
+        delay_s = min(2.0 ** (self._short_lives - 1), self.AT_MOST_S)
+        return max(0.0, self._begun_s + delay_s - now_s)
 
 
 class Grace:

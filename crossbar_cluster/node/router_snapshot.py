@@ -35,6 +35,28 @@ def _method(transport: Any) -> Any:
     return transport.marshal()["config"].get("auth", {}).get("cryptosign-proxy", {})
 
 
+def update_role(controller: Any, realm_id: str, role_id: str, config: Mapping[str, Any]) -> None:
+    """Give a role of a realm another configuration, for sessions that are there already as well.
+
+    :raises ApplicationError: there is no such realm or role; nothing is changed.
+    """
+    realm = controller.realms.get(realm_id)
+    if realm is None or role_id not in realm.roles:
+        message = f'no role with ID "{role_id}" on a realm with ID "{realm_id}"'
+        raise ApplicationError("crossbar.error.no_such_object", message)
+    realm.roles[role_id].config = config
+    controller._router_factory.add_role(realm.config["name"], config)
+    realm.router._authorization_cache.clear()
+
+
+def drop_role(controller: Any, realm_id: str, role: Any) -> None:
+    """Take the permissions of a role that has been stopped from the sessions that have it."""
+    realm = controller.realms.get(realm_id)
+    if realm is not None:
+        controller._router_factory.drop_role(realm.config["name"], role["config"]["name"])
+        realm.router._authorization_cache.clear()
+
+
 def update_principals(controller: Any, transport_id: str, principals: Mapping[str, Any]) -> None:
     """Let these connect to a transport from now on, and nobody else; sessions that are there already stay.
 

@@ -14,6 +14,7 @@ from crossbar_cluster.core.router import (
     DesiredRouter,
     ObservedRouter,
     Realm,
+    ReplaceRealm,
     Role,
     StartListener,
     StartRealm,
@@ -35,11 +36,15 @@ REALM1 = Realm("rlm_1", "realm1", (RLINK, ANONYMOUS))
 REALM2 = Realm("rlm_2", "realm2", (RLINK, USER))
 DESIRED = DesiredRouter(KEY, "router1", (REALM1,), (("proxy1", "aa"),))
 RUNNING = ObservedRouter(
-    True, {"rlm_1": {r.id: digest(dict(r.config)) for r in REALM1.roles}}, 10000, digest(DESIRED.principals)
+    True,
+    {"rlm_1": {r.id: digest(dict(r.config)) for r in REALM1.roles}},
+    {"rlm_1": "realm1"},
+    10000,
+    digest(DESIRED.principals),
 )
 
 #: A router worker as one of the plain release shows itself: it does not tell the configuration of its roles.
-OF_THE_RELEASE = ObservedRouter(True, {"rlm_1": {"rle_0_builtin_1": None, "rle_1": None}}, 10000)
+OF_THE_RELEASE = ObservedRouter(True, {"rlm_1": {"rle_0_builtin_1": None, "rle_1": None}}, port=10000)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +55,15 @@ OF_THE_RELEASE = ObservedRouter(True, {"rlm_1": {"rle_0_builtin_1": None, "rle_1
         pytest.param(DESIRED, ObservedRouter(), [StartWorker()], id="no-worker"),
         pytest.param(None, ObservedRouter(), [], id="not-wanted-and-not-there"),
         pytest.param(None, RUNNING, [StopWorker()], id="not-wanted"),
+        pytest.param(
+            None, ObservedRouter(True, {"byhand": {}}, {"byhand": "r"}), [], id="an-operators-own-worker-stays"
+        ),
+        pytest.param(
+            DESIRED,
+            replace(RUNNING, realms={"rlm_9": {}}, names={"rlm_9": "realm1"}),
+            [ReplaceRealm("rlm_9", REALM1), StartRole(REALM1, RLINK), StartRole(REALM1, ANONYMOUS)],
+            id="a-former-realm-of-the-same-name",
+        ),
         pytest.param(
             DESIRED,
             ObservedRouter(running=True),
@@ -137,9 +151,17 @@ def carry_out(desired: DesiredRouter | None, observed: ObservedRouter, step: Any
         case StopWorker():
             assert observed.running
             return ObservedRouter()
-        case StartRealm(realm):
+        case ReplaceRealm(former_id, realm):
+            del realms[former_id]
             assert realm.id not in realms
             realms[realm.id] = {}
+            names = {i: name for i, name in observed.names.items() if i != former_id} | {realm.id: realm.name}
+            return replace(observed, realms=realms, names=names)
+        case StartRealm(realm):
+            assert realm.id not in realms
+            assert realm.name not in {observed.names.get(i) for i in realms}, "the worker has one router for each name"
+            realms[realm.id] = {}
+            return replace(observed, realms=realms, names={**observed.names, realm.id: realm.name})
         case StartRole(realm, role):
             assert role.id not in realms[realm.id]
             realms[realm.id][role.id] = digest(dict(role.config))
@@ -174,12 +196,15 @@ observed_roles = st.dictionaries(
     st.sampled_from([*(role.id for role in ROLES), "byhand"]),
     st.sampled_from([None, "another", *(digest(dict(role.config)) for role in ROLES)]),
 )
+#: Run-time ids that a worker may show, and the names of their realms. ``rlm_8`` is a former realm3.
+NAMES = {"rlm_1": "realm1", "rlm_2": "realm2", "rlm_8": "realm3", "byhand": "another"}
 observed_routers = st.one_of(
     st.just(ObservedRouter()),
     st.builds(
         ObservedRouter,
         st.just(True),
-        st.dictionaries(st.sampled_from(["rlm_1", "rlm_2", "rlm_8", "byhand"]), observed_roles),
+        st.dictionaries(st.sampled_from(sorted(NAMES)), observed_roles),
+        st.sampled_from([NAMES, {}]),
         st.sampled_from([None, 10000]),
         st.sampled_from([None, digest({})]),
     ),
@@ -204,7 +229,7 @@ def converge(desired: DesiredRouter | None, observed: ObservedRouter, fails: Seq
 @given(desired_routers, observed_routers)
 def test_the_planned_state_plans_to_nothing(desired: DesiredRouter | None, observed: ObservedRouter) -> None:
     reached = converge(desired, observed, ())
-    assert reached.running == (desired is not None)
+    assert reached.running == (desired is not None or (observed.running and not observed.managed))
     if desired:
         assert reached.port is not None
         for realm in desired.realms:

@@ -1,5 +1,6 @@
 """Application realms are kept as configured by the control plane, not by a loop that ends at the first error."""
 
+from crossbar_cluster.control.monitor import IdleMonitor
 from crossbar_cluster.overlay import Record
 
 MONITOR = Record(
@@ -22,20 +23,5 @@ MONITOR = Record(
 
 
 @MONITOR
-class IdleMonitor:
-    """Stands where the released monitor stood and does nothing: the control plane sees the realm's status by itself."""
-
-    _running = False
-
-    @property
-    def is_started(self):
-        return self._running
-
-    def start(self):
-        self._running = True
-
-    def stop(self):
-        self._running = False
-
-    def _check_and_apply(self):
-        """Nothing is left to do for it."""
+class IdleRealmMonitor(IdleMonitor):
+    """The control plane does the work."""

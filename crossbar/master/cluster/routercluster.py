@@ -2,6 +2,7 @@
 
 from autobahn import wamp
 
+from crossbar_cluster.control.monitor import IdleMonitor
 from crossbar_cluster.overlay import Record
 
 MANAGER = Record(
@@ -28,7 +29,7 @@ MANAGER = Record(
 MONITOR = Record(
     target="crossbar.master.cluster.routercluster:RouterClusterMonitor",
     kind="subclass",
-    members=("__init__", "is_started", "start", "stop", "_check_and_apply"),
+    members=("is_started", "start", "stop", "_check_and_apply"),
     why="The released monitor looks at the status of nodes every 10 s, with several log lines each time; the control "
     "plane sees in the database that a cluster is starting, and does what is to be done.",
     retire="When the released monitor is silent while nothing changes.",
@@ -124,22 +125,5 @@ class PlacingManager:
 
 
 @MONITOR
-class QuietMonitor:
-    """Started and stopped by the manager, and does nothing in between."""
-
-    def __init__(self, manager, routercluster_oid, interval=10.0):
-        super().__init__(manager, routercluster_oid, interval)
-        self._running = False
-
-    @property
-    def is_started(self):
-        return self._running
-
-    def start(self):
-        self._running = True
-
-    def stop(self):
-        self._running = False
-
-    def _check_and_apply(self):
-        """The control plane checks and applies."""
+class IdleRouterClusterMonitor(IdleMonitor):
+    """The control plane does the work."""

@@ -1,5 +1,6 @@
 """Web clusters are kept as configured by the control plane, not by a loop that loses workers at the first error."""
 
+from crossbar_cluster.control.monitor import IdleMonitor
 from crossbar_cluster.overlay import Record
 
 MONITOR = Record(
@@ -39,27 +40,15 @@ class OwnOnlyLists:
         return node_names(self, oids) if return_names else [str(oid) for oid in oids]
 
     def list_webcluster_services(self, webcluster_oid: str, prefix=None, details=None):
-        from crossbar_cluster.control.configuration import services_of
+        from crossbar_cluster.control.reader import services_of
 
         super().list_webcluster_services(webcluster_oid, prefix, details)  # for its errors
         return services_of(self.db, self.schema, webcluster_oid)
 
 
 @MONITOR
-class IdleMonitor:
-    """Stands where the released monitor stood and does nothing: the control plane sees the cluster by itself."""
-
-    _running = False
-
-    @property
-    def is_started(self):
-        return self._running
-
-    def start(self):
-        self._running = True
-
-    def stop(self):
-        self._running = False
+class IdleWebClusterMonitor(IdleMonitor):
+    """The control plane does the work, and knows the workers."""
 
     def get_cluster_workers(self, filter_online=False):
         """Node (object id) and name of each proxy worker of the cluster.
@@ -68,6 +57,3 @@ class IdleMonitor:
         """
         plane = self._manager._session.plane
         return plane.proxy_workers(self._webcluster_oid, filter_online) if plane else []
-
-    def _check_and_apply(self):
-        """Nothing is left to do for it."""

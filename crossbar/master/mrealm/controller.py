@@ -87,31 +87,34 @@ class HealingController:
 
     async def _on_session_startup(self, session, details=None):
         if session.get("authrole") == "node":
-            oid = self.plane.session_joined(session["session"], session["authid"])
+            oid = self.plane.presence.joined(session["session"], session["authid"])
             if oid:
-                await self.node_came(oid, session["authid"])
+                self.tell_node_came(oid, session["authid"])
 
     async def _on_session_shutdown(self, session_id, details=None):
-        authid = self.plane.sessions.authid_of(session_id)
-        oid = self.plane.session_left(session_id)
+        authid = self.plane.presence.authid_of(session_id)
+        oid = self.plane.presence.left(session_id)
         if oid:
-            await self.node_went(oid, authid)
+            self.tell_node_went(oid, authid)
 
-    async def node_came(self, oid, authid):
-        """A node that was offline has a management session now."""
+    def tell_node_came(self, oid, authid):
+        """A node that was offline has a management session now. Nothing waits for those who are told."""
         from crossbar.master.mrealm.controller import Node
+        from crossbar_cluster.control.guard import detached
 
         self._nodes[str(oid)] = node = Node(str(oid), node_authid=authid)
         self.log.info("Node {authid} is online now", authid=authid)
-        await self._publish_on_node_ready(node)
+        detached(self._publish_on_node_ready(node), self.log)
 
-    async def node_went(self, oid, authid):
-        """A node has no management session any more."""
+    def tell_node_went(self, oid, authid):
+        """A node has no management session any more. Nothing waits for those who are told."""
+        from crossbar_cluster.control.guard import detached
+
         node = self._nodes.pop(str(oid), None)
         self.log.warn("Node {authid} is offline now: its last management session has ended", authid=authid)
         if node:
             node.status = "offline"
-            await self._publish_on_node_shutdown(node)
+            detached(self._publish_on_node_shutdown(node), self.log)
 
     def unit_changed(self, kind, oid, stopped):
         """A realm or cluster runs now, or has come to a stop: then its monitor has to make room for the next start."""
@@ -124,13 +127,13 @@ class HealingController:
             managers[kind]._monitors.pop(oid, None)
 
     async def _on_registration(self, session_id, registration_id):
-        self.plane.session_registered(session_id)
+        self.plane.presence.registered(session_id)
 
     async def _on_something_ended(self, details=None):
-        self.plane.something_ended_on(details.publisher_authid)
+        self.plane.presence.something_ended(details.publisher_authid)
 
     async def _on_backend_unreachable(self, connection_id, details=None):
-        self.plane.backend_unreachable(connection_id)
+        self.plane.backend_unreachable(details.publisher_authid, connection_id)
 
     async def _on_node_ready(self, *args, details=None, **kwargs):
         """A node says that it has booted. That it is there is told by its session."""
@@ -149,10 +152,10 @@ class HealingController:
     def _is_from(self, node_authid, details):
         """Whether an event was published by the node that it says it is of, and that node is there."""
         publisher = details.publisher_authid if details else None
-        if publisher == node_authid and self.plane.sessions.is_online(node_authid):
-            return True
-        self.log.info("A heartbeat of node {node} from {publisher} is ignored", node=node_authid, publisher=publisher)
-        return False
+        if publisher != node_authid:
+            self.log.info("A heartbeat of node {node} from {other} is ignored", node=node_authid, other=publisher)
+            return False
+        return self.plane.presence.is_online(node_authid)
 
     @wamp.register(None)
     def get_cluster_status(self, details=None):

@@ -1,0 +1,154 @@
+"""Which nodes of a management realm are there, and which workers they run.
+
+Triggered by the events of management sessions and, since events can be missed, by the list of sessions with each sweep.
+Its work ends with telling the control plane to look at a node.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, Protocol
+from uuid import UUID
+
+from twisted.internet.defer import Deferred, DeferredList
+
+from crossbar_cluster.control.configuration import NodeRecord
+from crossbar_cluster.control.guard import detached
+from crossbar_cluster.control.nodes import NodeCallFailed, NodeCalls
+from crossbar_cluster.control.reader import ConfigurationReader
+from crossbar_cluster.core.sessions import NodeSessions
+
+NODE_ROLE = "node"
+#: A node of the plain release registers its procedures one by one.
+QUIET_S = 0.02
+
+
+class Listener(Protocol):
+    """Who is told: the control plane."""
+
+    def look_at(self, node: NodeRecord, quiet_s: float, *, is_news: bool) -> None:
+        """Something has happened to the node or its workers."""
+
+    def node_began(self, node_oid: UUID) -> None:
+        """The node has a new session: it may have booted anew."""
+
+    def node_ended(self, node_oid: UUID) -> None:
+        """The node is offline now."""
+
+    def workers_found(self, node: NodeRecord, workers: Iterable[str]) -> None:
+        """All router and proxy workers that run on the node."""
+
+
+class NodePresence:
+    """The nodes that are there. Nodes are told apart by the authid of their session, which they have proven."""
+
+    def __init__(self, listener: Listener, calls: NodeCalls, reader: ConfigurationReader, log: Any) -> None:
+        self._listener = listener
+        self._calls = calls
+        self._reader = reader
+        self._log = log
+        self._sessions = NodeSessions()
+        self._undiscovered: dict[UUID, NodeRecord] = {}  #: nodes that have not told yet which workers they run
+
+    def is_online(self, authid: str) -> bool:
+        return self._sessions.is_online(authid)
+
+    def since(self, authid: str) -> int | None:
+        """Since when the node is online, or offline (ns since the epoch). None: it has not been seen."""
+        return self._sessions.since(authid)
+
+    def authid_of(self, session: int) -> str | None:
+        """The node that has this session."""
+        return self._sessions.authid_of(session)
+
+    def is_discovered(self, node_oid: UUID) -> bool:
+        """Whether it is known what runs on the node."""
+        return node_oid not in self._undiscovered
+
+    # -- events -------------------------------------------------------------------------------------------------
+
+    def joined(self, session: int, authid: str) -> UUID | None:
+        """A node has joined. :returns: the node, if it was offline until now."""
+        came = self._sessions.joined(session, authid, time.time_ns())
+        node = self._begun(authid)
+        return node.oid if node and came else None
+
+    def left(self, session: int) -> UUID | None:
+        """A session has ended. :returns: the node, if it is offline now."""
+        authid = self._sessions.left(session, time.time_ns())
+        return self._ended(authid) if authid else None
+
+    def registered(self, session: int) -> None:
+        """A session has registered a procedure: if it is a node's, it can be called now."""
+        authid = self._sessions.authid_of(session)
+        node = self._record_of(authid) if authid else None
+        if node:
+            self._listener.look_at(node, QUIET_S, is_news=True)
+            if node.oid in self._undiscovered:
+                detached(self._discover(node), self._log)
+
+    def something_ended(self, authid: str) -> None:
+        """A node has reported that something on it, maybe a worker, has ended."""
+        node = self._record_of(authid)
+        if node:
+            self._listener.look_at(node, 0.0, is_news=False)
+
+    def _begun(self, authid: str) -> NodeRecord | None:
+        node = self._record_of(authid)
+        if node:
+            self._undiscovered[node.oid] = node
+            self._listener.node_began(node.oid)
+            self._listener.look_at(node, 0.0, is_news=True)
+        return node
+
+    def _ended(self, authid: str) -> UUID | None:
+        oid = self._reader.oid_of(authid)
+        if oid:
+            self._undiscovered.pop(oid, None)
+            self._listener.node_ended(oid)
+        return oid
+
+    def _record_of(self, authid: str) -> NodeRecord | None:
+        oid = self._reader.oid_of(authid)
+        record = self._reader.read_node(oid) if oid else None
+        if record is None:
+            self._log.info("A node {authid} that is not paired with this management realm is ignored", authid=authid)
+        return record
+
+    # -- what events have missed --------------------------------------------------------------------------------
+
+    async def catch_up(self) -> tuple[list[tuple[UUID, str]], list[tuple[UUID, str]]]:
+        """Find the nodes that events have not told of: those that joined while the controller was starting.
+
+        :returns: object id and authid of those that came, and of those that went. :raises NodeCallFailed:
+        """
+        self._sessions.begin_listing()
+        listed = await self._calls.master("wamp.session.list", [NODE_ROLE])
+        unknown = self._sessions.unknown(listed)
+        asked = [Deferred.fromCoroutine(self._ask_for_authid(session)) for session in unknown]
+        authids = [authid if told else None for told, authid in await DeferredList(asked)] if asked else []
+        found = dict.fromkeys(listed) | dict(zip(unknown, authids, strict=True))
+        came, gone = self._sessions.end_listing(found, time.time_ns())
+        begun = [(node.oid, authid) for authid in came if (node := self._begun(authid))]
+        ended = [(oid, authid) for authid in gone if (oid := self._ended(authid))]
+        for node in list(self._undiscovered.values()):
+            detached(self._discover(node), self._log)
+        return begun, ended
+
+    async def _ask_for_authid(self, session: int) -> str | None:
+        try:
+            details = await self._calls.master("wamp.session.get", session)
+        except NodeCallFailed:  # it has ended meanwhile
+            return None
+        return str(details["authid"]) if details.get("authrole") == NODE_ROLE else None
+
+    async def _discover(self, node: NodeRecord) -> None:
+        """Ask a node which workers it runs: some may be to run no more, stopped while it, or this master, was away."""
+        try:
+            workers = await self._calls.node(node.name, "get_workers", ["router", "proxy"])
+        except NodeCallFailed as e:  # it is asked again when it registers something, and with the sweep
+            self._log.debug("{error}", error=e)
+            return
+        self._undiscovered.pop(node.oid, None)
+        self._listener.workers_found(node, workers)
