@@ -69,6 +69,7 @@ class ControlPlane:
         self._confirmed: set[WorkerKey] = set()  #: those that have been seen to since their node is there
         self._logs = HeartbeatLogs(controller.db, controller.schema, keep_from_environment(os.environ))
         self._purging = False
+        self._read_after_write = -1  #: the last write to the global database before the configuration was read
         self._changed = True  #: configuration may have changed since it was read
         self._sweep_at_s = 0.0
         self._news = News()
@@ -89,6 +90,11 @@ class ControlPlane:
         """A management call has changed something in the database."""
         self._changed = True
         self.loop.mark(QUIET_S)
+
+    def look_for_pairings(self) -> None:
+        """Another process of the master pairs nodes: look whether anything was written to the global database."""
+        if self._reader.last_write() != self._read_after_write:
+            self.configuration_changed()
 
     def backend_unreachable(self, proxy: str, connection_id: str) -> None:
         """A proxy node (authid) has reported that it does not get through to a router worker."""
@@ -203,6 +209,7 @@ class ControlPlane:
         problems: list[str] = []
         if sweeping or self._changed:
             problems += self._settle_placements()
+            self._read_after_write = self._reader.last_write()
             self.configuration, before = self._reader.read(), self.configuration
             self._changed = False
             self._nodes = dict(self.configuration.nodes)

@@ -56,6 +56,10 @@ class ConfigurationReader:
             oid: UUID | None = self._gschema.idx_nodes_by_authid[txn, (self._mrealm_oid, authid)]
             return oid
 
+    def last_write(self) -> int:
+        """Number of the last transaction that wrote to the global database, by whatever process."""
+        return int(self._gdb._env.info()["last_txnid"])
+
     def read(self) -> Configuration:
         """Read all of it. No remote call is made meanwhile."""
         with self._gdb.begin() as txn:

@@ -167,6 +167,48 @@ async def test_a_realm_stops_and_starts_and_can_be_deleted(configured):
     await converged(cluster)
 
 
+async def test_a_stop_is_not_forgotten_by_a_master_that_is_killed(configured):
+    """What is to run no more is found again and ended: nothing in the database names it any longer."""
+    cluster, realm = configured.cluster, configured.realm2
+    await cluster.served("realm2", configured.proxy1)
+    await cluster.manage("arealm.stop_arealm", realm.oid)
+    await cluster.master.running.kill()
+    await cluster.start_master()
+    await stopped(cluster, "realm2")
+    await not_served(cluster, "realm2", configured.proxy1)
+    await status_when(cluster, lambda s: not any(w["node"] == "router2" for w in s["workers"]))
+    with pytest.raises(ApplicationError, match="no_such_worker"):
+        await cluster.call(WORKER, configured.router2.oid, "group_realm2_1")
+    await cluster.served("realm1", configured.proxy1, 5)
+    await cluster.manage("arealm.start_arealm", realm.oid, realm.workergroup, cluster.webcluster)
+    await cluster.served("realm2", configured.proxy1, 20)
+    await converged(cluster)
+
+
+async def test_a_node_is_drained_onto_one_that_is_there(configured):
+    """Clients are served by the new worker before the former one ends; a member that is away gets nothing."""
+    cluster = configured.cluster
+    routers = (await cluster.manage("routercluster.get_routercluster_by_name", "routers_realm1"))["oid"]
+    absent = cluster.add_node("absent", configured.network.host())
+    await cluster.make_key(absent)
+    await status_when(cluster, lambda s: "absent" in {node["name"] for node in s["nodes"]})  # the master has paired it
+    absent.oid = (await cluster.record(absent))["oid"]
+    for node in (absent, configured.router2):
+        await cluster.manage("routercluster.add_routercluster_node", routers, node.oid, {})
+    changes = await cluster.manage("routercluster.drain_node", "router1")
+    assert [(c["from_node"], c["to_node"]) for c in changes] == [("router1", "router2")]
+    status = await status_when(cluster, lambda s: not any(w["node"] == "router1" for w in s["workers"]))
+    assert {"node": "router2", "worker": "group_realm1_1"} in status["groups"][0]["placements"]
+    await cluster.served("realm1", configured.proxy1, 5)
+    await cluster.manage("routercluster.undrain_node", "router1")
+    await cluster.manage("routercluster.remove_routercluster_node", routers, configured.router2.oid)
+    await cluster.served("realm1", configured.proxy1, 20)
+    await cluster.manage("routercluster.remove_routercluster_node", routers, absent.oid)
+    del cluster.nodes["absent"]
+    await status_when(cluster, lambda s: "router1" in {w["node"] for w in s["workers"]})
+    await converged(cluster)
+
+
 async def test_a_web_cluster_stops_and_starts(configured):
     cluster = configured.cluster
     await cluster.manage("webcluster.stop_webcluster", cluster.webcluster)
@@ -255,7 +297,8 @@ async def test_events_that_make_no_sense_harm_nobody(configured):
     await node.close()
     status = await converged(cluster)
     assert status["master"]["started"] == started, "the management controller was restarted"
-    assert {n["status"] for n in status["nodes"] if n["name"] != "proxy3"} == {"online"}
+    started_nodes = {"router1", "router2", "proxy1", "proxy2"}
+    assert {n["status"] for n in status["nodes"] if n["name"] in started_nodes} == {"online"}
     assert cluster.master.running.find("heartbeat of node router1 from proxy2 is ignored", since=mark)
     await cluster.served("realm1", configured.proxy1, 5)
 

@@ -36,7 +36,9 @@ def released_router(monkeypatch):
     controller = RouterController.__new__(RouterController)
     controller._uri_prefix = "crossbar.worker.test"
     controller.personality = None
-    controller._router_factory = SimpleNamespace(add_role=lambda realm, config: None)
+    controller._router_factory = SimpleNamespace(
+        add_role=lambda realm, config: None, drop_role=lambda realm, name: None
+    )
     controller.transports = {}
     controller.realms = {"rlm_1": RouterRealm(controller, "rlm_1", {"name": "realm1"})}
     monkeypatch.setattr(RouterController, "publish", lambda *a, **kw: succeed(None))

@@ -83,7 +83,9 @@ class HealingController:
         return super().publish(topic, *args, **kwargs)
 
     async def check_and_apply(self):
-        """Nothing is left to do for the release's 10 s loop."""
+        """All that is left to do for the release's 10 s loop: nodes are paired by another process of the master."""
+        if self.plane:
+            self.plane.look_for_pairings()
 
     async def _on_session_startup(self, session, details=None):
         if session.get("authrole") == "node":
