@@ -91,7 +91,14 @@ class EditableWithPth(editable_wheel):
         return WithPth(super()._select_strategy(*args, **kwargs))
 
 
-TEST = ["pytest>=8", "pytest-asyncio>=0.24", "pytest-timeout>=2.3", "hypothesis>=6.100", "setuptools>=77,<85"]
+TEST = [
+    "pytest>=8",
+    "pytest-asyncio>=0.24",
+    "pytest-timeout>=2.3",
+    "pytest-xdist>=3.5",
+    "hypothesis>=6.100",
+    "setuptools>=77,<85",
+]
 
 setup(
     name="crossbar-cluster",

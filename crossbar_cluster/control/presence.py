@@ -72,6 +72,8 @@ class NodePresence:
         """A node has joined. :returns: the node, if it was offline until now."""
         came = self._sessions.joined(session, authid, time.time_ns())
         node = self._begun(authid)
+        if node and not came:  # it can be called already, and may have registered nothing anew
+            detached(self._discover(node), self._log)
         return node.oid if node and came else None
 
     def left(self, session: int) -> UUID | None:

@@ -14,7 +14,7 @@ import pytest
 from crossbar_cluster.lab.client import join
 from crossbar_cluster.lab.cluster import MASTER_PORT, Cluster, Node, loopback_cluster
 
-KILLS = int(os.environ.get("LAB_MASTER_KILLS", "6"))
+KILLS = int(os.environ.get("LAB_MASTER_KILLS", "4"))
 SEED = int(os.environ.get("LAB_SEED", "20261123"))
 
 
