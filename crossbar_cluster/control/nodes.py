@@ -38,7 +38,7 @@ class NodeCallFailed(Exception):
 
     @property
     def is_done_already(self) -> bool:
-        """Another realm on the same worker was faster: what this call wanted is there, or about to be."""
+        """What this call wanted is there, or about to be: an earlier one, whose answer came too late, was heard."""
         return self.error in (ALREADY_RUNNING, WORKER_ALREADY_RUNNING)
 
 
@@ -53,7 +53,7 @@ class NodeCalls:
         self._session = session
         self._reactor = reactor
         self.made = 0  #: number of calls
-        self.failed = 0  #: number of those that were answered with an error, or not at all
+        self.failed = 0  #: number of those that were refused, or not answered: not those that asked what is there
 
     async def node(self, node: str, procedure: str, *args: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
         """Call a procedure of the node's controller. :raises NodeCallFailed:"""
@@ -72,8 +72,8 @@ class NodeCalls:
         self.made += 1
         try:
             return await self._call_uri(node, procedure, uri, args, timeout_s)
-        except NodeCallFailed:
-            self.failed += 1
+        except NodeCallFailed as e:
+            self.failed += e.error not in (NO_SUCH_PROCEDURE, NO_SUCH_WORKER, NO_SUCH_OBJECT)
             raise
 
     async def _call_uri(self, node: str, procedure: str, uri: str, args: tuple[Any, ...], timeout_s: float) -> Any:

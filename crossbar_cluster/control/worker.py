@@ -283,7 +283,7 @@ class WorkerReconciler(Generic[D, O]):
     def _tell(self, problems: list[str]) -> None:
         for problem in self._news.of(problems):
             self._plane.log.warn(
-                "{kind} {worker} on {node}: {problem} (looked at again and again)",
+                "{kind} {worker} on {node}: {problem} (will try again)",
                 kind=self.kind.capitalize(),
                 worker=self.key.worker,
                 node=self.node,

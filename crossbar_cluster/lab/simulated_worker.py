@@ -132,6 +132,12 @@ class SimulatedRouter:
         return {"id": role_id, "config": config}
 
     @procedure
+    def update_router_realm_role(self, realm_id: str, role_id: str, config: Config) -> None:
+        if role_id not in self.roles.get(realm_id, {}):
+            raise ApplicationError(NO_SUCH_OBJECT, f"no role {role_id} on a realm {realm_id}")
+        self.roles[realm_id][role_id] = config
+
+    @procedure
     def stop_router_realm_role(self, realm_id: str, role_id: str) -> dict[str, Any]:
         roles = _existing(self.roles, realm_id, "realm")
         _existing(roles, role_id, "role")

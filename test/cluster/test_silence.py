@@ -82,7 +82,9 @@ async def nobody_notices(cluster: Cluster, *who: tuple[str, str]):
     for caller, (realm, proxy) in zip(callers, who, strict=True):
         times = [begun, *(at for at in caller.served_at if begun <= at <= ended), ended]
         gap = max(later - earlier for earlier, later in itertools.pairwise(times))
-        assert gap < NOTICED_S, f"a client of {realm} through {proxy} was not served for {gap:.1f} s: {caller.last_error}"
+        assert gap < NOTICED_S, (
+            f"a client of {realm} through {proxy} was not served for {gap:.1f} s: {caller.last_error}"
+        )
 
 
 async def online(cluster: Cluster, name: str, expected: str, timeout_s: float) -> None:

@@ -41,6 +41,7 @@ def released_router(monkeypatch):
     )
     controller.transports = {}
     controller.realms = {"rlm_1": RouterRealm(controller, "rlm_1", {"name": "realm1"})}
+    controller.realms["rlm_1"].router = SimpleNamespace(_authorization_cache={})
     monkeypatch.setattr(RouterController, "publish", lambda *a, **kw: succeed(None))
     return controller
 
@@ -152,6 +153,11 @@ ROUTER_CALLS = [
     ("get_router_realm_role", "rlm_1", "rle_1"),
     ("get_router_realm", "rlm_1"),
     ("get_router_snapshot",),
+    ("update_router_realm_role", "rlm_2", "rle_1", ROLE),
+    ("update_router_realm_role", "rlm_1", "rle_2", ROLE),
+    ("update_router_realm_role", "rlm_1", "rle_1", {**ROLE, "permissions": []}),
+    ("get_router_snapshot",),
+    ("update_router_principals", "tnp_1", {}),
     ("stop_router_realm_role", "rlm_1", "rle_2"),
     ("stop_router_realm_role", "rlm_2", "rle_2"),
     ("stop_router_realm_role", "rlm_1", "rle_1"),
