@@ -99,7 +99,7 @@ def outcome(worker, call, details=None):
 def relevant(answer):
     if isinstance(answer, list):
         return [relevant(each) for each in answer]
-    if "id" not in answer:
+    if answer is None or "id" not in answer:
         return answer
     return {key: answer[key] for key in ("id", "config", "realm") if key in answer}
 
