@@ -119,13 +119,14 @@ class ControlPlane:
         self._confirmed -= {key for key in self._confirmed if key.node_oid == node_oid}
         self._mark(self._keys_on(node_oid))
 
-    def workers_found(self, node: NodeRecord, workers: Iterable[str]) -> None:
+    def workers_found(self, node: NodeRecord, routers: Iterable[str], proxies: Iterable[str]) -> None:
         """Those that are not to run get a reconciler, which ends them if the master has started them."""
         if self.loop.running:
-            for key in [WorkerKey(node.oid, worker) for worker in workers]:
-                if key not in self.reconcilers:
-                    of_a_proxy = key.worker.startswith(PROXY_PREFIX)
-                    self._reconcile(ProxyReconciler if of_a_proxy else RouterReconciler, key, node.name)
+            managed = (worker for worker in proxies if worker.startswith(PROXY_PREFIX))
+            for kind, workers in ((RouterReconciler, routers), (ProxyReconciler, managed)):
+                for key in (WorkerKey(node.oid, worker) for worker in workers):
+                    if key not in self.reconcilers:
+                        self._reconcile(kind, key, node.name)
             self.settled()
 
     def _keys_on(self, node_oid: UUID) -> list[WorkerKey]:

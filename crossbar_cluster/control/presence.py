@@ -36,7 +36,7 @@ class Listener(Protocol):
     def node_ended(self, node_oid: UUID) -> None:
         """The node is offline now."""
 
-    def workers_found(self, node: NodeRecord, workers: Iterable[str]) -> None:
+    def workers_found(self, node: NodeRecord, routers: Iterable[str], proxies: Iterable[str]) -> None:
         """All router and proxy workers that run on the node."""
 
 
@@ -148,9 +148,10 @@ class NodePresence:
     async def _discover(self, node: NodeRecord) -> None:
         """Ask a node which workers it runs: some may be to run no more, stopped while it, or this master, was away."""
         try:
-            workers = await self._calls.node(node.name, "get_workers", ["router", "proxy"])
+            routers = await self._calls.node(node.name, "get_workers", ["router"])
+            proxies = await self._calls.node(node.name, "get_workers", ["proxy"])
         except NodeCallFailed as e:  # it is asked again when it registers something, and with the sweep
             self._log.debug("{error}", error=e)
             return
         self._undiscovered.pop(node.oid, None)
-        self._listener.workers_found(node, workers)
+        self._listener.workers_found(node, routers, proxies)
