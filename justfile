@@ -26,6 +26,10 @@ lint: _venv
 bench *args: _venv
     .venv/bin/python bench/recovery.py {{args}}
 
+# the control plane's benches: repoint, idle or scale (just bench-control idle --help)
+bench-control name *args: _venv
+    .venv/bin/python bench/{{name}}.py {{args}}
+
 # regenerate fingerprints.json and PATCHES.md after a patch or its record has changed
 fingerprints: _venv
     .venv/bin/crossbar-cluster check --write

@@ -19,6 +19,7 @@ from crossbar_cluster.core.worker import WorkerKey
 ACTIVE = (STATUS_STARTING, STATUS_RUNNING)
 #: How the names of proxy workers begin.
 PROXY_PREFIX = "cpw-"
+_KINDS = {"arealm": "application realm", "routercluster": "router cluster", "webcluster": "web cluster"}
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class Unit:
     members: frozenset[UUID] = frozenset()  #: nodes of a cluster
     group_oid: UUID | None = None  #: of an application realm
     webcluster_oid: UUID | None = None  #: of an application realm
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return f"{_KINDS[self.kind]} {self.name}"
 
     @property
     def active(self) -> bool:

@@ -295,7 +295,7 @@ class ControlPlane:
                 try:
                     self._put_on_record(unit, status)
                 except Exception as e:
-                    problems.append(f"the status of {unit.kind} {unit.name} cannot be put on record: {e!r}")
+                    problems.append(f"the status of the {unit.title} cannot be put on record: {e!r}")
         return problems
 
     def _put_on_record(self, unit: Unit, status: int) -> None:
@@ -303,7 +303,7 @@ class ControlPlane:
         if not lifecycle.put_on_record(self._controller.db, self._controller.schema, unit, status, now_ns):
             return
         topic, payload = lifecycle.event_of(unit, status, now_ns)
-        self.log.info("{kind} {name} is {status} now", kind=unit.kind, name=unit.name, status=payload["status"])
+        self.log.info("The {title} is {status} now", title=unit.title, status=payload["status"])
         self._controller.unit_changed(unit.kind, unit.oid, stopped=payload["status"] == "STOPPED")
         self.configuration_changed()
         with suppress(TransportLost):  # nobody to tell; and nobody waits for who listens

@@ -153,7 +153,7 @@ def _problems(plane: ControlPlane, reconcilers: list[Reconciler]) -> Iterator[di
             yield {"object": name, "reason": reason}
     for unit in plane.configuration.units:
         if reason := _why_changing(plane, unit):
-            yield {"object": f"{unit.kind} {unit.name}", "reason": reason}
+            yield {"object": unit.title, "reason": reason}
 
 
 def _why_changing(plane: ControlPlane, unit: Unit) -> str:

@@ -255,6 +255,12 @@ class Cluster:
         """Call ``crossbarfabriccenter.mrealm.<procedure>``."""
         return await self.call(MREALM + procedure, *args)
 
+    async def status(self, timeout_s: float = 30.0) -> dict[str, Any]:
+        """The document that `crossbar-cluster status` shows."""
+        status = await self.call(f"{MREALM}get_cluster_status", timeout_s=timeout_s)
+        assert isinstance(status, dict)
+        return status
+
     async def record(self, node: Node) -> dict[str, Any]:
         """The node's record on the master."""
         record = await self.manage("get_node_by_authid", node.name)

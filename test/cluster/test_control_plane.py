@@ -16,7 +16,6 @@ from autobahn.wamp.types import PublishOptions
 from crossbar_cluster.lab.client import join
 from crossbar_cluster.lab.cluster import MASTER_PORT, Cluster, Node, Realm, loopback_cluster
 
-STATUS = "crossbarfabriccenter.mrealm.get_cluster_status"
 WORKER = "crossbarfabriccenter.remote.node.get_worker"
 
 
@@ -24,7 +23,7 @@ async def status_when(cluster: Cluster, holds, timeout_s: float = 30.0) -> dict:
     """The first status document for which ``holds`` is true."""
     deadline = time.monotonic() + timeout_s
     while True:
-        status = await cluster.call(STATUS)
+        status = await cluster.status()
         if holds(status):
             return status
         assert time.monotonic() < deadline, f"not within {timeout_s:g} s; the last status was {status}"
@@ -54,7 +53,7 @@ async def not_served(cluster: Cluster, realm: str, proxy: Node, within_s: float 
 
 
 async def worker_of(cluster: Cluster, node: Node, kind: str) -> str:
-    status = await cluster.call(STATUS)
+    status = await cluster.status()
     return next(w["worker"] for w in status["workers"] if w["node"] == node.name and w["kind"] == kind)
 
 
@@ -130,7 +129,7 @@ async def test_while_nothing_changes_no_node_is_called(configured):
     cluster = configured.cluster
     before = (await converged(cluster))["master"]["calls"]
     await asyncio.sleep(5.0)  # the passing of time is what is tested
-    after = (await cluster.call(STATUS))["master"]["calls"]
+    after = (await cluster.status())["master"]["calls"]
     assert after - before <= 4, "at most one sweep, with one call for each worker"
 
 
@@ -312,7 +311,7 @@ async def test_a_realm_that_cannot_start_is_told_and_holds_up_nobody(configured)
     await cluster.start_realm_on("realm1c", group)
     await cluster.served("realm1c", configured.proxy1, 15)
     await cluster.served("realm1", configured.proxy1, 5)
-    status = await cluster.call(STATUS)
+    status = await cluster.status()
     assert any("two words" in str(p) or "start_router_realm" in p["reason"] for p in status["problems"])
     await cluster.manage("arealm.stop_arealm", broken.oid)
     await converged(cluster)

@@ -17,7 +17,6 @@ from crossbar_cluster.lab.process import ProcessFailed, group_members
 
 SEED = int(os.environ.get("LAB_SEED", "20261123"))
 FAULTS = int(os.environ.get("LAB_FAULTS", "50"))
-STATUS = "crossbarfabriccenter.mrealm.get_cluster_status"
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ async def everything_converged(cluster: Cluster, timeout_s: float) -> dict:
     seen: object = None
     while time.monotonic() < deadline:
         try:
-            status = await cluster.call(STATUS, timeout_s=5.0)
+            status = await cluster.status(5.0)
         except Exception as e:
             seen = e
         else:

@@ -21,7 +21,6 @@ SILENT_S = 20.0
 BACK_WITHIN_S = 10.0
 OFFLINE_WITHIN_S = 13.0  # 9 s, and some more on a machine that has much else to do
 NOTICED_S = 5.0  # what a client calls a gap: here, too, a busy machine is no fault
-STATUS = "crossbarfabriccenter.mrealm.get_cluster_status"
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -93,7 +92,7 @@ async def online(cluster: Cluster, name: str, expected: str, timeout_s: float) -
     last: object = None
     while time.monotonic() < deadline:
         try:
-            nodes = (await cluster.call(STATUS, timeout_s=3.0))["nodes"]
+            nodes = (await cluster.status(3.0))["nodes"]
         except Exception as e:  # the master itself is the one that was silent
             last = e
         else:
