@@ -20,7 +20,7 @@ from .conftest import PATCHED
 
 #: A node boots, connects and registers in about 2 s on an idle machine.
 CALLABLE_S = 8.0
-NOTICED_S = 10.0
+NOTICED_S = 13.0  # it takes 9 s at most, and longer on a machine that has much else to do
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -32,7 +32,7 @@ async def small(tmp_path_factory):
         yield cluster, network
 
 
-async def status_of(cluster: Cluster, name: str, timeout_s: float = 1.0) -> dict:
+async def status_of(cluster: Cluster, name: str, timeout_s: float = 5.0) -> dict:
     """What a node answers to the master's own users, asked by its name."""
     return await cluster.call(f"crossbarfabriccenter.node.{name}.get_status", timeout_s=timeout_s)
 
@@ -43,7 +43,7 @@ async def until_callable(cluster: Cluster, node: Node, within_s: float) -> float
     problem: object = None
     while time.monotonic() - began < within_s:
         try:
-            answered = (await status_of(cluster, node.name))["controller_pid"]
+            answered = (await status_of(cluster, node.name, 1.0))["controller_pid"]
             if answered == node.running.pid:
                 return time.monotonic() - began
             problem = f"process {answered} answers"
@@ -151,8 +151,8 @@ async def test_a_node_that_is_not_paired_waits_and_joins_when_it_is(small):
 
         (cluster.watched / "unpaired").mkdir()
         shutil.copy(node.cbdir / "key.pub", cluster.watched / "unpaired" / "key.pub")
-        await cluster.master.running.line("Auto-paired node.*authid=unpaired", timeout_s=15)
-        assert await until_callable(cluster, node, CALLABLE_S) < 6.0
+        await cluster.master.running.line("Auto-paired node.*authid=unpaired", timeout_s=40)
+        assert await until_callable(cluster, node, CALLABLE_S) < 7.5
     finally:
         await process.kill()
 
@@ -163,7 +163,7 @@ async def test_a_node_that_is_started_before_its_key_is_found_ends_up_managed(sm
     node = cluster.add_node("early", network.host())
     await cluster.make_key(node)
     process = await cluster.start(node)
-    await cluster.master.running.line("Auto-paired node.*authid=early", timeout_s=20)
+    await cluster.master.running.line("Auto-paired node.*authid=early", timeout_s=40)
     await until_callable(cluster, node, CALLABLE_S)
     await asyncio.sleep(2)  # the file is looked for every second
     assert process.running
@@ -200,7 +200,7 @@ async def test_a_master_whose_worker_is_killed_manages_all_nodes_again(small, wo
     async def there_is_another():
         return worker_pid(cluster.master, worker) != killed
 
-    await within(20, there_is_another)
+    await within(30, there_is_another)
     await managed_again(cluster, node, began + 25)
     print(f"{worker}: all nodes are managed again after {time.monotonic() - began:.1f} s")
     assert master.running, "the same process, for whatever supervises it"
@@ -218,7 +218,7 @@ async def test_a_worker_of_the_master_that_dies_while_it_starts_does_not_stop_th
         await asyncio.sleep(0.01)
     again = process.mark()
     os.kill(starting.pop(), SIGKILL)
-    await process.line("The master's worker cfcontainer1 has died: restarting", since=again, timeout_s=5)
+    await process.line("The master's worker cfcontainer1 has died: restarting", since=again, timeout_s=10)
     await managed_again(cluster, cluster.nodes["node1"], time.monotonic() + 30)
 
 
