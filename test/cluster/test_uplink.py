@@ -201,7 +201,7 @@ async def test_a_master_whose_worker_is_killed_manages_all_nodes_again(small, wo
         return worker_pid(cluster.master, worker) != killed
 
     await within(30, there_is_another)
-    await managed_again(cluster, node, began + 25)
+    await managed_again(cluster, node, began + 45)
     print(f"{worker}: all nodes are managed again after {time.monotonic() - began:.1f} s")
     assert master.running, "the same process, for whatever supervises it"
     assert len(master.find(f"The master's worker {worker} has died: restarting", since=since)) == 1
