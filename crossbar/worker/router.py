@@ -68,14 +68,14 @@ def update_router_realm_role(self, realm_id, role_id, config, details=None):
     :param config: as for ``start_router_realm_role``, with the same name.
     :raises ApplicationError: ``crossbar.error.no_such_object``.
     """
-    from crossbar_cluster.node.router_snapshot import update_role
+    from crossbar_cluster.node.router_worker import update_role
 
     update_role(self, realm_id, role_id, config)
 
 
 @STOP_ROLE
 def stop_router_realm_role(wrapped, instance, args, kwargs):
-    from crossbar_cluster.node.router_snapshot import drop_role
+    from crossbar_cluster.node.router_worker import drop_role
 
     stopped = wrapped(*args, **kwargs)
     drop_role(instance, args[0], stopped)
@@ -91,7 +91,7 @@ def update_router_principals(self, transport_id, principals, details=None):
     :param principals: authid -> role and authorized keys, as in the listener's configuration.
     :raises ApplicationError: ``crossbar.error.no_such_object``.
     """
-    from crossbar_cluster.node.router_snapshot import update_principals
+    from crossbar_cluster.node.router_worker import update_principals
 
     update_principals(self, transport_id, principals)
 
@@ -101,8 +101,8 @@ def update_router_principals(self, transport_id, principals, details=None):
 def get_router_snapshot(self, details=None):
     """What this worker runs: realms with their roles, and transports.
 
-    :returns: see `crossbar_cluster.node.router_snapshot.snapshot_of`.
+    :returns: see `crossbar_cluster.node.router_worker.snapshot_of`.
     """
-    from crossbar_cluster.node.router_snapshot import snapshot_of
+    from crossbar_cluster.node.router_worker import snapshot_of
 
     return snapshot_of(self)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from uuid import UUID
 
-from cfxdb.mrealm.types import STATUS_BY_CODE, STATUS_RUNNING, STATUS_STARTING
+from cfxdb.mrealm.types import STATUS_BY_CODE, STATUS_RUNNING, STATUS_STARTING, STATUS_STOPPING
 
 from crossbar_cluster.core.proxy import DesiredProxy, Endpoint
 from crossbar_cluster.core.router import DesiredRouter
@@ -84,6 +85,11 @@ class Configuration:
     conflicts: tuple[str, ...] = ()  #: what cannot be as it is configured
     recorded: Mapping[WorkerKey, Endpoint] = field(default_factory=dict)
     #: router workers -> where they were to be found according to the records
+
+    @cached_property
+    def is_changing(self) -> bool:
+        """Whether anything is starting or stopping."""
+        return any(unit.status in (STATUS_STARTING, STATUS_STOPPING) for unit in self.units)
 
     def desired(self, key: WorkerKey) -> DesiredRouter | DesiredProxy | None:
         """What a worker is to run; None: it is not to run."""

@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from autobahn.wamp.exception import TransportLost
+from cfxdb.mrealm.types import STATUS_STOPPED
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
@@ -184,7 +185,7 @@ class ControlPlane:
         return self._endpoints.get(key) or self.configuration.recorded.get(key), key in self._confirmed
 
     def settled(self) -> None:
-        if self._is_changing():
+        if self.configuration.is_changing:
             self.loop.mark(QUIET_S)
 
     def forget(self, key: WorkerKey) -> None:
@@ -193,9 +194,6 @@ class ControlPlane:
             self._endpoints.pop(key, None)
             self._confirmed.discard(key)
             self.settled()
-
-    def _is_changing(self) -> bool:
-        return any(unit.status_name in ("STARTING", "STOPPING") for unit in self.configuration.units)
 
     # -- the plane's own pass -----------------------------------------------------------------------------------
 
@@ -304,7 +302,8 @@ class ControlPlane:
             return
         topic, payload = lifecycle.event_of(unit, status, now_ns)
         self.log.info("The {title} is {status} now", title=unit.title, status=payload["status"])
-        self._controller.unit_changed(unit.kind, unit.oid, stopped=payload["status"] == "STOPPED")
+        if status == STATUS_STOPPED:
+            self._controller.unit_stopped(unit.kind, unit.oid)
         self.configuration_changed()
         with suppress(TransportLost):  # nobody to tell; and nobody waits for who listens
             self._controller.publish(f"crossbarfabriccenter.mrealm.{topic}", payload)

@@ -134,5 +134,6 @@ def _connection_config(connection_id: str, endpoint: Endpoint) -> dict[str, Any]
 def _with_port(transport: Any) -> dict[str, Any]:
     """The transport's configuration with a port; where none is configured, one that is free here, as in the release."""
     endpoint = dict(transport["endpoint"])
-    endpoint.setdefault("port", get_free_tcp_port())
+    if "port" not in endpoint:
+        endpoint["port"] = get_free_tcp_port()
     return {**transport, "endpoint": endpoint, "paths": {}}

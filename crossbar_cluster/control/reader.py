@@ -108,9 +108,10 @@ class _Reading:
         }
         realms = {a.oid: self._realm(a) for a in self._one_of_a_name() if a.workergroup_oid in groups}
         webclusters = list(self._schema.webclusters.select(self._txn, return_keys=False))
-        proxies = {proxy.key: proxy for w in webclusters for proxy in self._proxies(w, realms, groups)}
+        proxies_of = {w.oid: {p.key: p for p in self._proxies(w, realms, groups)} for w in webclusters}
+        proxies = {key: proxy for of_one in proxies_of.values() for key, proxy in of_one.items()}
         routers = {router.key: router for router in self._routers(realms, groups, proxies)}
-        units = [*self._realm_units(groups, proxies), *self._cluster_units(groups, routers, webclusters, proxies)]
+        units = [*self._realm_units(groups, proxies_of), *self._cluster_units(groups, routers, webclusters, proxies_of)]
         return Configuration(
             self._nodes, groups, tuple(units), routers, proxies, tuple(self._conflicts), self._recorded
         )
@@ -193,13 +194,13 @@ class _Reading:
              if a.oid in realms and a.webcluster_oid == cluster.oid),
             key=lambda realm: realm.name,
         )  # fmt: skip
-        services = self._services(cluster.oid)
+        transport, services = _transport(cluster), self._services(cluster.oid)
         for membership in self._memberships(self._schema.webcluster_node_memberships, cluster.oid):
             if membership.node_oid in self._nodes and not membership.standby:
                 for index in range(membership.parallel or 1):
                     key = WorkerKey(membership.node_oid, f"{proxy_prefix(cluster.oid)}{index}")
                     name = self._nodes[membership.node_oid].name
-                    yield DesiredProxy(key, name, _transport(cluster), services, tuple(routed))
+                    yield DesiredProxy(key, name, transport, services, tuple(routed))
 
     def _routed(self, realm: Realm, group: Group) -> RoutedRealm:
         backends = [
@@ -220,13 +221,15 @@ class _Reading:
 
     # -- what is started and stopped as a whole -----------------------------------------------------------------
 
-    def _realm_units(self, groups: Mapping[UUID, Group], proxies: Mapping[WorkerKey, DesiredProxy]) -> Iterator[Unit]:
+    def _realm_units(
+        self, groups: Mapping[UUID, Group], proxies_of: Mapping[UUID, Iterable[WorkerKey]]
+    ) -> Iterator[Unit]:
         for arealm in self._arealms:
             group = groups.get(arealm.workergroup_oid)
             routers = frozenset(group.placements.values()) if group else frozenset()
-            of_webcluster = _of_webcluster(proxies, arealm.webcluster_oid)
+            proxies = proxies_of.get(arealm.webcluster_oid, ())
             yield Unit(
-                "arealm", arealm.oid, arealm.name, arealm.status, routers | of_webcluster,
+                "arealm", arealm.oid, arealm.name, arealm.status, routers.union(proxies),
                 group_oid=arealm.workergroup_oid, webcluster_oid=arealm.webcluster_oid,
             )  # fmt: skip
 
@@ -235,7 +238,7 @@ class _Reading:
         groups: Mapping[UUID, Group],
         routers: Mapping[WorkerKey, DesiredRouter],
         webclusters: list[Any],
-        proxies: Mapping[WorkerKey, DesiredProxy],
+        proxies_of: Mapping[UUID, Iterable[WorkerKey]],
     ) -> Iterator[Unit]:
         for cluster in self._schema.routerclusters.select(self._txn, return_keys=False):
             placed = (k for g in groups.values() if g.cluster_oid == cluster.oid for k in g.placements.values())
@@ -244,7 +247,7 @@ class _Reading:
             yield Unit("routercluster", cluster.oid, cluster.name, cluster.status, workers, members)
         for cluster in webclusters:
             members = self._members(self._schema.webcluster_node_memberships, cluster.oid)
-            workers = _of_webcluster(proxies, cluster.oid)
+            workers = frozenset(proxies_of[cluster.oid])
             yield Unit("webcluster", cluster.oid, cluster.name, cluster.status, workers, members)
 
     # -- tables -------------------------------------------------------------------------------------------------
@@ -258,13 +261,6 @@ class _Reading:
 
     def _members(self, table: Any, cluster_oid: UUID) -> frozenset[UUID]:
         return frozenset(m.node_oid for m in self._memberships(table, cluster_oid) if m.node_oid in self._nodes)
-
-
-def _of_webcluster(proxies: Iterable[WorkerKey], webcluster_oid: UUID | None) -> frozenset[WorkerKey]:
-    if webcluster_oid is None:
-        return frozenset()
-    prefix = proxy_prefix(webcluster_oid)
-    return frozenset(key for key in proxies if key.worker.startswith(prefix))
 
 
 def _after(oid: UUID) -> UUID:

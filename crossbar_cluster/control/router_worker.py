@@ -19,6 +19,7 @@ from crossbar_cluster.core.router import (
     UpdatePrincipals,
     UpdateRole,
     plan_router,
+    transport_id,
 )
 from crossbar_cluster.core.router import connection_id as name_of_connection
 from crossbar_cluster.core.worker import Plan, StopWorker
@@ -53,20 +54,21 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
         if snapshot is NO_SNAPSHOT:
             return await self._observe_one_by_one(desired)
         realms = {realm_id: realm["roles"] for realm_id, realm in snapshot["realms"].items()}
-        transport_id = _transport_id(self.key.worker)
-        port, principals = snapshot["transports"].get(transport_id), snapshot["principals"].get(transport_id)
+        listener = transport_id(self.key.worker)
+        port, principals = snapshot["transports"].get(listener), snapshot["principals"].get(listener)
         names = {realm_id: realm["name"] for realm_id, realm in snapshot["realms"].items()}
         return ObservedRouter(True, realms, names, port, principals)
 
     async def _observe_one_by_one(self, desired: DesiredRouter | None) -> ObservedRouter:
         """A worker of the plain release has to be asked after each thing by itself."""
-        transport = await or_none(self.call("get_router_transport", _transport_id(self.key.worker)), NO_SUCH_OBJECT)
+        transport = await or_none(self.call("get_router_transport", transport_id(self.key.worker)), NO_SUCH_OBJECT)
         realms: dict[str, dict[str, None]] = {realm_id: {} for realm_id in await self.call("get_router_realms")}
         for realm in desired.realms if desired else ():
             for role in realm.roles if realm.id in realms else ():
                 if await or_none(self.call("get_router_realm_role", realm.id, role.id), NO_SUCH_OBJECT):
                     realms[realm.id][role.id] = None
-        return ObservedRouter(True, realms, port=transport["config"]["endpoint"]["port"] if transport else None)
+        names = {realm.id: realm.name for realm in desired.realms if realm.id in realms} if desired else {}
+        return ObservedRouter(True, realms, names, transport["config"]["endpoint"]["port"] if transport else None)
 
     async def apply(self, desired: DesiredRouter, step: Any) -> None:
         match step:
@@ -115,7 +117,3 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
         if record is None or record.address:
             return []
         return [f"node {self.node} has no address on record: no proxy can reach it. Set CROSSBAR_NODE_CLUSTER_IP there"]
-
-
-def _transport_id(worker: str) -> str:
-    return f"tnp_{worker}"

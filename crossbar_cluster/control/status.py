@@ -102,8 +102,7 @@ def _worker(plane: ControlPlane, reconciler: Reconciler) -> dict[str, Any]:
         "since": time.time_ns() - int((plane.reactor.seconds() - condition.since_s) * 1e9),
     }
     if isinstance(observed, ObservedRouter):
-        names = {realm.id: realm.name for realm in router.realms} if (router := _router(plane, reconciler)) else {}
-        document |= {"port": observed.port, "realms": sorted(names.get(i, i) for i in observed.realms)}
+        document |= {"port": observed.port, "realms": sorted(observed.names.get(i, i) for i in observed.realms)}
     elif isinstance(observed, ObservedProxy):
         connections = sorted(observed.connections.items())
         routes = [
@@ -124,10 +123,6 @@ def _reason(reconciler: Reconciler) -> str:
     if reconciler.condition.state is State.CONVERGED:
         return "" if reconciler.loop.up_to_date else "is being looked at"
     return reconciler.condition.reason or "is being brought in line"
-
-
-def _router(plane: ControlPlane, reconciler: Reconciler) -> Any:
-    return plane.configuration.routers.get(reconciler.key)
 
 
 def _problems(plane: ControlPlane, reconcilers: list[Reconciler]) -> Iterator[dict[str, str]]:

@@ -59,12 +59,17 @@ class DesiredRouter:
 
     @property
     def transport_id(self) -> str:
-        return f"tnp_{self.key.worker}"
+        return transport_id(self.key.worker)
 
     @property
     def connection_id(self) -> str:
         """What proxies call their connection to this worker."""
         return connection_id(self.node, self.key.worker)
+
+
+def transport_id(worker: str) -> str:
+    """The run-time id of a router worker's listener for proxies."""
+    return f"tnp_{worker}"
 
 
 def connection_id(node: str, worker: str) -> str:

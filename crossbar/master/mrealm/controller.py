@@ -118,15 +118,14 @@ class HealingController:
             node.status = "offline"
             detached(self._publish_on_node_shutdown(node), self.log)
 
-    def unit_changed(self, kind, oid, stopped):
-        """A realm or cluster runs now, or has come to a stop: then its monitor has to make room for the next start."""
+    def unit_stopped(self, kind, oid):
+        """A realm or cluster has come to a stop: its monitor makes room for the one of the next start."""
         managers = {
             "arealm": self._arealm_manager,
             "routercluster": self._routercluster_manager,
             "webcluster": self._webcluster_manager,
         }
-        if stopped:
-            managers[kind]._monitors.pop(oid, None)
+        managers[kind]._monitors.pop(oid, None)
 
     async def _on_registration(self, session_id, registration_id):
         self.plane.presence.registered(session_id)

@@ -1,4 +1,4 @@
-"""A router worker as it describes itself to the master: all of it in one call."""
+"""What a router worker can do beyond the release: describe itself in one call, change roles and principals in place."""
 
 from __future__ import annotations
 
