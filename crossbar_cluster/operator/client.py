@@ -83,6 +83,14 @@ class Client(ApplicationSession):  # type: ignore[misc]
         if not self.gone.done():
             self.gone.set_result("lost")
 
+    def call(self, procedure: str, *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
+        """Call a procedure. Whoever stops waiting for the answer does not cancel the call.
+
+        A cancelled call is answered by the released router a second time when its callee ends, and Autobahn drops a
+        session that gets an answer to nothing.
+        """
+        return asyncio.shield(super().call(procedure, *args, **kwargs))
+
     def onUserError(self, fail: Any, msg: str) -> None:
         """Errors reach the awaiting caller; they are not printed a second time."""
 

@@ -9,9 +9,11 @@ from signal import SIGKILL, SIGSTOP
 
 import pytest
 import pytest_asyncio
+from autobahn.asyncio.wamp import ApplicationSession
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import SubscribeOptions
 
+from crossbar_cluster.lab.client import Client, join
 from crossbar_cluster.lab.cluster import MASTER_PORT, Cluster, Node, loopback_cluster
 from crossbar_cluster.lab.namespaces import NamespaceNetwork, available
 from crossbar_cluster.lab.process import group_members
@@ -74,6 +76,23 @@ async def within(seconds: float, condition) -> float:
     return time.monotonic() - began
 
 
+def gone(cluster: Cluster, name: str):
+    """A condition for `within`: the master knows no session of the node."""
+
+    async def is_gone():
+        return not await sessions_of(cluster, name)
+
+    return is_gone
+
+
+async def given_up(user: Client, procedure: str, *args) -> None:
+    """Call, and cancel the call; the master has heard of both."""
+    calling = ApplicationSession.call(user, procedure, *args)
+    await user.call("wamp.session.count")
+    calling.cancel()
+    await user.call("wamp.session.count")
+
+
 def copy_of(node: Node, name: str, host, cluster: Cluster) -> Node:
     """The same node with the same key, in another directory that the master does not watch."""
     copy = Node(node.name, host, cluster.directory / name, node.patched, host.address, oid=node.oid)
@@ -101,6 +120,32 @@ async def test_procedures_are_taken_over_before_the_old_session_is_noticed(small
             await asyncio.sleep(0.1)
     finally:
         await old.running.kill()
+
+
+async def test_a_call_that_was_given_up_costs_no_session_when_its_callee_ends(small):
+    """The release answers it a second time then, and Autobahn drops the session: a user's, and the controller's."""
+    cluster, _ = small
+    node, user = cluster.nodes["node1"], cluster.management
+    controller_since = (await cluster.status())["master"]["started"]
+    node.running.signal_all(SIGSTOP)
+    try:
+        for procedure, args in (
+            ("crossbarfabriccenter.node.node1.get_status", ()),
+            ("crossbarfabriccenter.remote.node.get_status", (node.oid,)),  # the controller calls the node for the user
+        ):
+            await given_up(user, procedure, *args)
+        leaving = await join(
+            cluster.client_host, cluster.master.host.address, MASTER_PORT, "default", **cluster.superuser()
+        )
+        await given_up(leaving, "crossbarfabriccenter.node.node1.get_status")
+        await leaving.close()
+    finally:
+        await node.running.kill()
+    await within(NOTICED_S, gone(cluster, "node1"))
+    assert cluster.management is user and not user.gone.done()
+    assert (await cluster.status())["master"]["started"] == controller_since
+    await cluster.start(node)
+    await until_callable(cluster, node, CALLABLE_S)
 
 
 async def test_what_starts_later_is_callable_and_errors_pass_through(small):
@@ -259,11 +304,8 @@ async def test_both_sides_notice_a_silent_loss(tmp_path):
             since = node.running.mark()
             host.link(up=False)
 
-            async def dropped():
-                return not await sessions_of(cluster, "node1")
-
             at_master, line = await asyncio.gather(
-                within(NOTICED_S + 1, dropped),
+                within(NOTICED_S + 1, gone(cluster, "node1")),
                 node.running.line("manager detached for node", since=since, timeout_s=NOTICED_S + 5),
             )
             print(f"noticed by the master after {at_master:.1f} s, by the node after {line.at - lost:.1f} s")

@@ -159,6 +159,7 @@ def test_the_end_of_a_worker_is_told_and_never_fails(local):
 
 def test_the_router_gives_a_prefix_to_the_newcomer_and_the_late_end_of_the_old_session_takes_nothing():
     from autobahn.wamp import message
+
     from crossbar.router.dealer import Dealer
 
     class Router:

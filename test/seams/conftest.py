@@ -1,6 +1,7 @@
 """Processes to look at the patches in: what the `.pth` file arms can only be seen in a fresh interpreter."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -11,6 +12,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Programs started here hear of SIGINT even where the tests run in the background, which ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
