@@ -1,4 +1,6 @@
-"""Workers learn from their node what they need to know: its address, and whether they are to be patched."""
+"""Workers learn from their node what they need to know; the node's key signs for them and nobody else."""
+
+from autobahn import wamp
 
 from crossbar_cluster.overlay import Record
 
@@ -11,6 +13,20 @@ WORKER_ENVIRONMENT = Record(
     reason="A module function; the configuration that restricts the environment comes from the master.",
 )
 
+SIGNING = Record(
+    target="crossbar.node.controller:NodeController",
+    kind="subclass",
+    members=("sign", "sign_challenge"),
+    why="Whoever holds the key of one node of a management realm can have every other node sign a challenge, through "
+    "the node's bridge to the master, and so speak for it.",
+    retire="When the released node controller signs for its own workers only.",
+    relies_on=(
+        "crossbar.node.controller:NodeController._start_native_worker",
+        "crossbar.node.node:Node._add_worker_role",
+        "crossbar.common.process:NativeProcess.onJoin",
+    ),
+)
+
 
 @WORKER_ENVIRONMENT
 def create_process_env(wrapped, instance, args, kwargs):
@@ -19,3 +35,22 @@ def create_process_env(wrapped, instance, args, kwargs):
     environment = wrapped(*args, **kwargs)
     pass_to_worker(environment)
     return environment
+
+
+@SIGNING
+class OwnWorkersSigner:
+    """Refuses to sign for whoever is not one of this node's workers: an operator, the bridge, the master."""
+
+    @wamp.register(None)
+    def sign(self, data, details):
+        from crossbar_cluster.node.signing import refuse_strangers
+
+        refuse_strangers(self, "sign data", details)
+        return super().sign(data, details)
+
+    @wamp.register(None)
+    def sign_challenge(self, challenge_method, challenge_extra, channel_id_raw, channel_id_type, details):
+        from crossbar_cluster.node.signing import refuse_strangers
+
+        refuse_strangers(self, "sign a challenge", details)
+        return super().sign_challenge(challenge_method, challenge_extra, channel_id_raw, channel_id_type, details)

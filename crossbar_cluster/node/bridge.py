@@ -15,9 +15,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import PublishOptions, RegisterOptions
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
+
+from crossbar_cluster.core.rights import SIGNING
 
 ANSWER_WITHIN_S = 5.0
 PAUSES_S = (0.5, 1.0, 2.0)  #: between tries; after the last the connection is dropped
@@ -92,7 +95,10 @@ class CallForwarding:
             raise NotCallable(f"session {answered} answers in place of {own}")
 
     def _forward(self, *args: Any, details: Any, **kwargs: Any) -> Any:
-        return self._bridge.call(LOCAL + details.procedure[len(self._prefix) :], *args, **kwargs)
+        name = details.procedure[len(self._prefix) :]
+        if name in SIGNING:  # for this node's own workers, which have no need of the master to ask for it
+            raise ApplicationError(ApplicationError.NO_SUCH_PROCEDURE, f"{details.procedure} is not for others")
+        return self._bridge.call(LOCAL + name, *args, **kwargs)
 
 
 def tell_worker_gone(bridge: Any) -> None:

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from autobahn.wamp.exception import ApplicationError
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
@@ -70,6 +71,14 @@ def test_one_prefix_is_registered_and_calls_go_to_the_local_procedure(local):
     assert local.log.lines == ["The master can call this node, at crossbarfabriccenter.node.node1."]
     details = SimpleNamespace(procedure="crossbarfabriccenter.node.node1.worker.w1.get_status")
     assert manager.endpoint(1, a=2, details=details) == ("crossbar.worker.w1.get_status", (1,), {"a": 2})
+
+
+@pytest.mark.parametrize("name", ["sign", "sign_challenge"])
+def test_signing_is_no_procedure_for_others(local, name):
+    manager = Manager()
+    CallForwarding(local, manager, "node1", Clock()).start()
+    with pytest.raises(ApplicationError, match="no_such_procedure"):
+        manager.endpoint(b"data", details=SimpleNamespace(procedure=f"crossbarfabriccenter.node.node1.{name}"))
 
 
 @pytest.mark.parametrize("answer", [{"management_session_id": 6}, RuntimeError("gone"), None], ids=str)

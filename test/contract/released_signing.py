@@ -1,0 +1,65 @@
+"""The node's key signs for the node's own workers. On the released controller, without a network."""
+
+from types import SimpleNamespace
+
+import pytest
+from autobahn.wamp.exception import ApplicationError
+
+from crossbar.edge.node.node import FabricNodeControllerSession
+
+
+class Log:
+    def __init__(self):
+        self.lines = []
+
+    def warn(self, text, **values):
+        self.lines.append(text.format(**values))
+
+    def info(self, text, **values):
+        pass
+
+
+class Controller(FabricNodeControllerSession):
+    log = None
+
+    def __init__(self):
+        self._node = SimpleNamespace(
+            secmod={
+                1: SimpleNamespace(
+                    sign=lambda data: b"signed " + data, sign_challenge=lambda *challenge: f"signed {challenge[1:]}"
+                )
+            }
+        )
+        self._workers = {"w1": object()}
+        self._realm = "crossbar"
+        self.log = Log()
+
+
+def caller(authrole):
+    return SimpleNamespace(caller=7, caller_authid="somebody", caller_authrole=authrole)
+
+
+def test_own_workers_get_signatures():
+    controller = Controller()
+    details = caller("crossbar.worker.w1")
+    assert controller.sign(b"data", details=details) == b"signed data"
+    signed = controller.sign_challenge("cryptosign", {"challenge": "ab"}, None, None, details=details)
+    assert signed == "signed (None, None)" and not controller.log.lines
+
+
+@pytest.mark.parametrize("role", ["trusted", "controller", "crossbar.worker.w2", "node", None])
+def test_others_do_not_and_the_log_says_who_asked(role):
+    controller = Controller()
+    for ask in (
+        lambda: controller.sign(b"data", details=caller(role)),
+        lambda: controller.sign_challenge("cryptosign", {"challenge": "ab"}, None, None, details=caller(role)),
+    ):
+        with pytest.raises(ApplicationError) as refused:
+            ask()
+        assert refused.value.error == "wamp.error.not_authorized"
+    assert len(controller.log.lines) == 2 and all(f"somebody (role {role}" in line for line in controller.log.lines)
+
+
+def test_both_are_still_registered_as_procedures():
+    for name in ("sign", "sign_challenge"):
+        assert getattr(FabricNodeControllerSession, name)._wampuris
