@@ -23,8 +23,8 @@ def refuse_strangers(controller: Any, what: str, details: Any) -> None:
     if signs_for(details.caller_authrole, frozenset(controller._workers)):
         return
     controller.log.warn(
-        "Refused to {what} with this node's key for {authid} (role {authrole}, session {session}): only this node's own "
-        "workers may have that",
+        "Refused to {what} with this node's key for {authid} (role {authrole}, session {session}): only this node's "
+        "own workers may have that",
         what=what,
         authid=details.caller_authid,
         authrole=details.caller_authrole,

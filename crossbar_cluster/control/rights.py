@@ -1,0 +1,61 @@
+"""What nodes may do on a master's management realms: enforced by the role that they have there.
+
+In the master's router worker; triggered by each call, registration, publication and subscription of a node. What is
+allowed is `crossbar_cluster.core.rights`'s to say.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from crossbar_cluster.control.authentication import NODE_ROLE
+from crossbar_cluster.core.rights import node_may
+
+MASTER = "master"
+REFUSALS_TOLD = 20  #: of each node: whoever holds its key can think of any number of names
+
+
+class NodeRights:
+    """The rights of all nodes of a management realm. A refusal is logged once for each node and name."""
+
+    def __init__(self, realm: str, log: Any) -> None:
+        self._realm = realm
+        self._log = log
+        self._told: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+
+    def restrict(self, authorization: dict[str, Any], session: Any, uri: str, action: Any) -> dict[str, Any]:
+        """What becomes of what the role's permissions allow.
+
+        Never to be kept by the router: it would keep it for all sessions of the role.
+        """
+        allow = authorization["allow"] and node_may(session._authid, action, uri)
+        if not allow:
+            self._tell(str(session._authid), action, uri)
+        return {**authorization, "allow": allow, "cache": False}
+
+    def _tell(self, authid: str, action: str, uri: str) -> None:
+        told = self._told[authid]
+        if (action, uri) in told or len(told) >= REFUSALS_TOLD:
+            return
+        told.add((action, uri))
+        self._log.warn(
+            "Node {authid} may not {action} {uri} on management realm {realm}: refused. Nodes do no such thing by "
+            "themselves: somebody else may have its key.{last}",
+            authid=authid,
+            action=action,
+            uri=uri,
+            realm=self._realm,
+            last=" No more of this node's refusals are logged." if len(told) == REFUSALS_TOLD else "",
+        )
+
+
+def rights_of_role(router: Any, role: str, log: Any) -> NodeRights | None:
+    """The rights that go with a role; None: its permissions are all there is to it.
+
+    :param router: the release's ``Router``, of the realm that the role is for.
+    """
+    worker = router._factory._worker
+    if role != NODE_ROLE or worker is None or worker.personality.NAME != MASTER:
+        return None  # "node" may well be a role of somebody's application realm, elsewhere
+    return NodeRights(router.realm, log)
