@@ -1,4 +1,4 @@
-"""A router worker describes itself in one call; its roles and who may connect to it can be changed while it runs."""
+"""A router worker describes itself in one call; roles and who may connect can be changed; who is killed is gone."""
 
 from autobahn import wamp
 
@@ -56,6 +56,29 @@ STOP_ROLE = Record(
     reason="Worker classes are named in maps that other modules have imported; the method is called as it is.",
     relies_on=("crossbar.router.router:RouterFactory.drop_role",),
 )
+
+KILL = Record(
+    target=f"{CONTROLLER}.kill_by_authid",
+    kind="wrap",
+    members=("kill_by_authid",),
+    why="A session that is killed is asked to leave: one that does not answer stays, with all its rights.",
+    retire="When a released router ends the sessions that it kills.",
+    reason="Worker classes are named in maps that other modules have imported; the method is called as it is.",
+    relies_on=(
+        "crossbar.router.service:RouterServiceAgent.session_kill_by_authid",
+        "crossbar.router.session:RouterSession.leave",
+        "crossbar.router.session:RouterSession.onMessage",
+    ),
+)
+
+
+@KILL
+def kill_by_authid(wrapped, instance, args, kwargs):
+    from crossbar_cluster.node.router_worker import end_sessions
+
+    killed = wrapped(*args, **kwargs)
+    end_sessions(instance, args[0] if args else kwargs["realm_id"], killed)
+    return killed
 
 
 @ROLE

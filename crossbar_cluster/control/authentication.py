@@ -125,11 +125,15 @@ def confirm(pending: Any, result: Any) -> Any:
 
     :param pending: the pending authentication whose signature has been checked.
     :param result: what came of the check. Anything but an accepted node passes through untouched.
+    :returns: the node, with its authextra on record; or a refusal, if it has been unpaired since its HELLO.
     """
     authenticator = pending._authenticator_session
     if not isinstance(result, Accept) or result.authrole != NODE_ROLE or not hasattr(authenticator, "node_proven"):
         return result
     pubkey = pending._verify_key.encode(encoder=HexEncoder).decode("ascii")
+    refusal = authenticator.refusal(pubkey, result.realm, result.authid)
+    if refusal is not None:  # the release has looked it up at HELLO; a proof may be long in coming
+        return refusal
     authextra = authenticator.node_proven(pubkey, result.authid, pending._session_details.get("authextra"))
     return Accept(
         realm=result.realm,

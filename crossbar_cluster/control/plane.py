@@ -93,7 +93,10 @@ class ControlPlane:
         self.loop.mark(QUIET_S)
 
     def look_for_pairings(self) -> None:
-        """Another process of the master pairs nodes: look whether anything was written to the global database."""
+        """Another process of the master pairs and unpairs nodes: read the configuration if that has been written to.
+
+        Called when it says so, and every 10 s in case that was missed.
+        """
         if self._reader.last_write() != self._read_after_write:
             self.configuration_changed()
 

@@ -49,6 +49,7 @@ class NodePresence:
         self._reader = reader
         self._log = log
         self._sessions = NodeSessions()
+        self._oids: dict[str, UUID] = {}  #: of the nodes that are there: one that is unpaired loses its name on record
         self._undiscovered: dict[UUID, NodeRecord] = {}  #: nodes that have not told yet which workers they run
 
     def is_online(self, authid: str) -> bool:
@@ -99,13 +100,14 @@ class NodePresence:
     def _begun(self, authid: str) -> NodeRecord | None:
         node = self._record_of(authid)
         if node:
+            self._oids[authid] = node.oid
             self._undiscovered[node.oid] = node
             self._listener.node_began(node.oid)
             self._listener.look_at(node, 0.0, is_news=True)
         return node
 
     def _ended(self, authid: str) -> UUID | None:
-        oid = self._reader.oid_of(authid)
+        oid = self._oids.pop(authid, None) or self._reader.oid_of(authid)
         if oid:
             self._undiscovered.pop(oid, None)
             self._listener.node_ended(oid)

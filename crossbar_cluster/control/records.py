@@ -44,6 +44,15 @@ class NodeRecords:
             oid = self._schema.idx_nodes_by_pubkey[txn, pubkey]
             return self._schema.nodes[txn, oid] if oid else None
 
+    def is_paired(self, pubkey: str, realm: str, authid: str) -> bool:
+        """Whether the node with that public key (hex) is paired with the management realm of that name, as that."""
+        node = self.by_pubkey(pubkey)
+        if node is None or not node.mrealm_oid or node.authid != authid:
+            return False
+        with self._db.begin() as txn:
+            mrealm = self._schema.mrealms[txn, node.mrealm_oid]
+        return mrealm is not None and mrealm.name == realm
+
     def refresh_address(self, pubkey: str, claim: AddressClaim) -> AddressUpdate | None:
         """Put a *proven* node's address on record, if it differs, in one write transaction.
 
@@ -52,7 +61,8 @@ class NodeRecords:
         node = self.by_pubkey(pubkey)
         if node is None:
             return None
-        if not claim.replaces(node.cluster_ip):
+        said_before = (node.authextra or {}).get("cluster_ip")  # unpairing has that forgotten, and keeps the address
+        if not claim.replaces(node.cluster_ip) and (claim.is_default or said_before == claim.address):
             return AddressUpdate(node.authextra, node.cluster_ip, node.cluster_ip)
         with self._db.begin(write=True) as txn:
             # read again: another process of the master may have changed the record since

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.message import Goodbye
 
 from crossbar_cluster.core.digest import digest
 
@@ -55,6 +56,19 @@ def drop_role(controller: Any, realm_id: str, role: Any) -> None:
     if realm is not None:
         controller._router_factory.drop_role(realm.config["name"], role["config"]["name"])
         realm.router._authorization_cache.clear()
+
+
+def end_sessions(controller: Any, realm_id: str, sessions: Iterable[int]) -> None:
+    """End sessions of a realm that have been told to leave, as if they had answered: a thief would not.
+
+    Their connections stay, without a session.
+    """
+    from crossbar.router.session import RouterSession
+
+    router = controller.realms[realm_id].router
+    for session in (router._session_id_to_session.get(session_id) for session_id in sessions):
+        if isinstance(session, RouterSession):
+            session.onMessage(Goodbye())
 
 
 def update_principals(controller: Any, transport_id: str, principals: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ OWN = "crossbarfabriccenter.node.node1."
 
 
 class Realm:
-    config, session = {"name": "default"}, None  # noqa: RUF012
+    config, session = {"name": "default"}, None
 
 
 def router_of(personality):

@@ -42,6 +42,7 @@ class HealingController:
     """Tells the control plane what happens, and keeps the release's own map of nodes in line with it."""
 
     plane = None  # there is none before the session has joined
+    _pairings = None  # the subscription to news of them
 
     def onJoin(self, details):
         from twisted.internet import reactor
@@ -53,6 +54,8 @@ class HealingController:
         return super().onJoin(details).addCallback(lambda _: ensureDeferred(self._start_plane()))
 
     async def _start_plane(self):
+        from crossbar_cluster.control.pairing import hear_of_pairings
+
         if not self.is_attached():  # the release could not start, has said why, and will be started anew
             return
         await self.subscribe(self._on_registration, "wamp.registration.on_register")
@@ -60,11 +63,15 @@ class HealingController:
         await self.subscribe(self._on_something_ended, "crossbarfabriccenter.node..on_worker_gone", of_nodes)
         unreachable = "crossbarfabriccenter.node..worker..on_backend_unreachable"
         await self.subscribe(self._on_backend_unreachable, unreachable, of_nodes)
+        self._pairings = await hear_of_pairings(self, self.plane.look_for_pairings)
         self.plane.start()
 
     def onLeave(self, details):
+        from crossbar_cluster.control.pairing import hear_no_more
+
         if self.plane:
             self.plane.stop()
+        hear_no_more(self._pairings)
         return super().onLeave(details)
 
     def subscribe(self, handler, topic=None, options=None, **kwargs):
@@ -83,7 +90,7 @@ class HealingController:
         return super().publish(topic, *args, **kwargs)
 
     async def check_and_apply(self):
-        """All that is left to do for the release's 10 s loop: nodes are paired by another process of the master."""
+        """All that is left to do for the release's 10 s loop: find pairings that nobody has told of."""
         if self.plane:
             self.plane.look_for_pairings()
 

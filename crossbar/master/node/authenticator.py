@@ -37,6 +37,13 @@ class AddressKeepingAuthenticator:
         heard(self.log, auth["authid"], details or _hello.get({}))
         return auth
 
+    def refusal(self, pubkey, realm, authid):
+        """Why a node that has proven its key is not let in after all (a Deny); None: it is."""
+        from crossbar_cluster.control.pairing import refusal_of_unpaired
+        from crossbar_cluster.control.records import NodeRecords
+
+        return refusal_of_unpaired(NodeRecords(self._db, self._schema), pubkey, realm, authid)
+
     def node_proven(self, pubkey, authid, authextra):
         """The node with this key has proven it. :returns: its authextra on record, for its WELCOME."""
         from crossbar_cluster.control.authentication import proven
