@@ -290,7 +290,8 @@ async def test_events_that_make_no_sense_harm_nobody(configured):
         await node.publish(prefix + "on_worker_heartbeat", authid, "w", {"timestamp": "x"}, options=acknowledged)
     await node.publish(prefix + "on_heartbeat", options=acknowledged)
     await node.publish(prefix + "proxy2.on_ready", options=acknowledged)
-    await node.publish(prefix + "router1.on_shutdown", {"node_id": "router1"}, options=acknowledged)
+    with pytest.raises(ApplicationError, match="not_authorized"):
+        await node.publish(prefix + "router1.on_shutdown", {"node_id": "router1"}, options=acknowledged)
     await node.publish(prefix + "proxy2.on_worker_gone", 1, 2, x=3, options=acknowledged)
     await node.publish(prefix + "proxy2.worker.w.on_backend_unreachable", {"no": "string"}, options=acknowledged)
     await node.close()
