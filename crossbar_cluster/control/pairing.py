@@ -99,7 +99,7 @@ async def close_sessions(manager: Any, paired: Pairing | None, reactor: Any) -> 
     """Close the management sessions of a node that was paired like that, if it is not any more.
 
     Race: the record says so before the sessions are closed. Whoever is let in meanwhile has been looked up before
-    that, so that its session is there by now; whoever proves the key later is refused (`still_paired`).
+    that, so that its session is there by now; whoever proves the key later is refused (`refusal_of_unpaired`).
 
     :returns: the sessions that were closed.
     """

@@ -299,7 +299,7 @@ async def test_events_that_make_no_sense_harm_nobody(configured):
     assert status["master"]["started"] == started, "the management controller was restarted"
     started_nodes = {"router1", "router2", "proxy1", "proxy2"}
     assert {n["status"] for n in status["nodes"] if n["name"] in started_nodes} == {"online"}
-    assert cluster.master.running.find("heartbeat of node router1 from proxy2 is ignored", since=mark)
+    await cluster.master.running.line("heartbeat of node router1 from proxy2 is ignored", since=mark, timeout_s=5)
     await cluster.served("realm1", configured.proxy1, 5)
 
 

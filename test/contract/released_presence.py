@@ -102,6 +102,16 @@ def test_a_second_session_is_looked_at_and_its_end_is_not_the_nodes():
     assert realm.take() == []
 
 
+def test_the_end_of_a_node_that_is_unpaired_is_told(monkeypatch):
+    realm = Realm()
+    realm.presence.joined(1, "router1")
+    realm.take()
+    oid = OIDS["router1"]
+    monkeypatch.delitem(OIDS, "router1")  # it has no name any more
+    assert realm.presence.left(1) == oid
+    assert realm.take() == [("ended", 1)]
+
+
 def test_who_is_not_paired_is_nobody():
     realm = Realm()
     assert realm.presence.joined(1, "stranger") is None
