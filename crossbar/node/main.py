@@ -51,7 +51,7 @@ def run_command_version(wrapped: Callable[..., None], instance: None, args: tupl
 def run_command_start(wrapped: Callable[..., None], instance: None, args: tuple[Any, ...], kwargs: Any) -> None:
     import os
 
-    from crossbar_cluster.node.address import refuse_invalid_address
+    from crossbar_cluster.node.address import refuse_invalid_environment
 
-    refuse_invalid_address(os.environ)
+    refuse_invalid_environment(os.environ)
     wrapped(*args, **kwargs)

@@ -9,6 +9,10 @@ CHALLENGE; the proxy signs that challenge, as WAMP-cryptosign has it. Two things
 - The router signs a hash over the same (`Connection.proof`) with its node's key. A proxy that was sent to an address
   where somebody else listens by now gets no such signature, and attaches no client.
 
+Where a proxy does not know whom to expect (its connection is of a configuration that no master has made), it signs such
+a hash all the same, over who the router says it is, and no other challenge: what it signs is good for nothing else,
+such as a session of its node on the master.
+
 Nonces are fresh for each connection, so nothing that was recorded is of use again. What this cannot prevent is a relay
 on the way to the very worker that is meant: that takes encryption of the network.
 """
@@ -17,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 #: The part of authextra, in HELLO and CHALLENGE, that the two ends exchange.
@@ -75,9 +79,9 @@ def hello_part(nonce: bytes) -> dict[str, Any]:
     return {"version": VERSION, "nonce": nonce.hex()}
 
 
-def challenge_part(nonce: bytes, signature: bytes) -> dict[str, Any]:
+def challenge_part(router: RouterIdentity, nonce: bytes, signature: bytes) -> dict[str, Any]:
     """What a router adds to the extra of its CHALLENGE, as ``PART``. :param signature: of `Connection.proof`."""
-    return {"version": VERSION, "nonce": nonce.hex(), "signature": signature.hex()}
+    return {"version": VERSION, "nonce": nonce.hex(), "signature": signature.hex(), "router": asdict(router)}
 
 
 def nonce_in(extra: Any) -> bytes | None:
@@ -93,6 +97,17 @@ def nonce_in(extra: Any) -> bytes | None:
 def signature_in(extra: Any) -> bytes:
     """The router's signature in a CHALLENGE's ``extra``. :raises ValueError: there is none that makes sense."""
     return _bytes_in(extra.get(PART) if isinstance(extra, Mapping) else None, "signature", SIGNATURE_BYTES)
+
+
+def router_in(extra: Any) -> RouterIdentity:
+    """Who the router says it is, in a CHALLENGE's ``extra``. :raises ValueError: it does not."""
+    part = extra.get(PART) if isinstance(extra, Mapping) else None
+    said = part.get("router") if isinstance(part, Mapping) else None
+    texts = [said.get(name) for name in ("node", "worker", "pubkey")] if isinstance(said, Mapping) else []
+    match texts:
+        case [str(node), str(worker), str(pubkey)]:
+            return RouterIdentity(node, worker, pubkey)
+    raise ValueError(f"{PART} does not say who the router is")
 
 
 def _bytes_in(part: Any, name: str, length: int) -> bytes:

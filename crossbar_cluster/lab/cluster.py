@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from autobahn.wamp import cryptosign
+from autobahn.wamp.exception import ApplicationError
 
 from crossbar_cluster.core.keyfile import parse_tags
 from crossbar_cluster.lab import client as lab_client
@@ -53,6 +54,7 @@ class Node:
     cluster_ip: str | None = None  #: what CROSSBAR_NODE_CLUSTER_IP says; None: not set
     process: NodeProcess | None = None
     oid: str = ""  #: object id of the node's record on the master
+    settings: dict[str, str] = field(default_factory=dict)  #: further environment variables
 
     @property
     def cbdir(self) -> Path:
@@ -129,6 +131,7 @@ class Cluster:
             env["CROSSBAR_NODE_ID"] = node.name
             if node.cluster_ip is not None:
                 env["CROSSBAR_NODE_CLUSTER_IP"] = node.cluster_ip
+        env.update(node.settings)
         env.update(node.host.environment(node.directory))
         return env
 
@@ -267,8 +270,23 @@ class Cluster:
         assert isinstance(record, dict)
         return record
 
-    async def start_webcluster(self, *proxies: Node) -> None:
-        """Make ``proxies`` the web cluster of all realms: WebSocket at ``ws://PROXY:8080/ws``."""
+    async def sessions_of(self, name: str) -> list[int]:
+        """The living management sessions of a node, or of whoever has that authid."""
+        found = []
+        for session in await self.call("wamp.session.list"):
+            try:
+                details = await self.call("wamp.session.get", session)
+            except ApplicationError:  # it has ended since
+                continue
+            if details["authid"] == name:
+                found.append(session)
+        return found
+
+    async def start_webcluster(self, *proxies: Node, services: Mapping[str, Any] | None = None) -> None:
+        """Make ``proxies`` the web cluster of all realms: WebSocket at ``ws://PROXY:8080/ws``.
+
+        :param services: further web services, path -> configuration.
+        """
         self.tell("configuring the proxies")
         cluster = await self.manage(
             "webcluster.create_webcluster", {"name": "web", "tcp_port": PROXY_PORT, "tcp_shared": True}
@@ -276,7 +294,8 @@ class Cluster:
         self.webcluster = cluster["oid"]
         for proxy in proxies:
             await self.manage("webcluster.add_webcluster_node", self.webcluster, proxy.oid, {"parallel": 1})
-        await self.manage("webcluster.add_webcluster_service", self.webcluster, "ws", {"type": "websocket"})
+        for path, config in {"ws": {"type": "websocket"}, **(services or {})}.items():
+            await self.manage("webcluster.add_webcluster_service", self.webcluster, path, config)
         await self.manage("webcluster.start_webcluster", self.webcluster)
 
     async def start_realm(self, name: str, router: Node) -> Realm:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,6 +11,11 @@ from autobahn.wamp.message import Goodbye
 
 from crossbar_cluster.core.digest import digest
 
+NOT_PAIRED_REASON = "wamp.close.auth-changed"  #: as the released master has it
+
+#: Of this process.
+LIFE = secrets.token_hex(8)
+
 
 def snapshot_of(controller: Any) -> dict[str, Any]:
     """What the worker runs.
@@ -17,7 +23,7 @@ def snapshot_of(controller: Any) -> dict[str, Any]:
     :param controller: the release's ``RouterController``.
     :returns: ``realms``: realm id -> ``name`` and ``roles`` (role id -> digest of its configuration);
         ``transports``: transport id -> TCP port that it listens on, or None; ``principals``: transport id -> digest of
-        who may connect to it.
+        who may connect to it; ``life``: a text that is another one for each start of the worker's process.
     """
     realms = {
         realm_id: {
@@ -28,7 +34,7 @@ def snapshot_of(controller: Any) -> dict[str, Any]:
     }
     ports = {transport_id: _port(transport) for transport_id, transport in controller.transports.items()}
     principals = {t: digest(_method(transport).get("principals", {})) for t, transport in controller.transports.items()}
-    return {"realms": realms, "transports": ports, "principals": principals}
+    return {"life": LIFE, "realms": realms, "transports": ports, "principals": principals}
 
 
 def _method(transport: Any) -> Any:
@@ -72,7 +78,7 @@ def end_sessions(controller: Any, realm_id: str, sessions: Iterable[int]) -> Non
 
 
 def update_principals(controller: Any, transport_id: str, principals: Mapping[str, Any]) -> None:
-    """Let these connect to a transport from now on, and nobody else; sessions that are there already stay.
+    """Let these connect to a transport from now on, and nobody else. Sessions that others have let in are ended.
 
     :raises ApplicationError: there is no such transport, or it has no principals; nothing is changed.
     """
@@ -84,6 +90,22 @@ def update_principals(controller: Any, transport_id: str, principals: Mapping[st
     # In place: the transport's sessions hold this dict. Nothing runs between the two calls.
     method["principals"].clear()
     method["principals"].update(principals)
+    for realm in controller.realms.values():
+        _end_foreign_sessions(controller, realm.router, principals)
+
+
+def _end_foreign_sessions(controller: Any, router: Any, principals: Mapping[str, Any]) -> None:
+    """End the sessions that have come through a node which may not connect any more, or has another key."""
+    ended = 0
+    for session in list(router._session_id_to_session.values()):
+        claim = getattr(getattr(getattr(session, "_pending_auth", None), "_backend_auth", None), "claim", None)
+        if claim is not None and claim.pubkey not in principals.get(claim.node, {}).get("authorized_keys", ()):
+            session.leave(NOT_PAIRED_REASON, f"node {claim.node} may not connect any more")
+            if session._transport is not None:
+                session._transport.close()
+            ended += 1
+    if ended:
+        controller.log.warn("{count} sessions of nodes that may not connect any more are ended", count=ended)
 
 
 def _port(transport: Any) -> int | None:

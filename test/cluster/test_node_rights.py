@@ -107,18 +107,6 @@ async def until(condition, within_s: float) -> float:
     return time.monotonic() - began
 
 
-async def sessions_of(cluster: Cluster, name: str) -> list[int]:
-    found = []
-    for session in await cluster.call("wamp.session.list"):
-        try:
-            details = await cluster.call("wamp.session.get", session)
-        except ApplicationError:  # it has ended since
-            continue
-        if details["authid"] == name:
-            found.append(session)
-    return found
-
-
 def verified(node_key, signature: str | bytes) -> bool:
     """Whether a signature of `CHALLENGE` is of that key."""
     raw = signature if isinstance(signature, bytes) else bytes.fromhex(signature)
@@ -267,7 +255,7 @@ async def test_an_unpaired_node_is_out_at_once_and_back_when_it_is_paired(rig):
     stubborn = await join_as(cluster, rig.router1)
     deliver = stubborn.onMessage
     stubborn.onMessage = lambda msg: None if isinstance(msg, message.Goodbye) else deliver(msg)
-    assert len(await sessions_of(cluster, "router1")) == 2
+    assert len(await cluster.sessions_of("router1")) == 2
     late = Late(cluster.node_key(rig.router1))
     joining = asyncio.ensure_future(join_as(cluster, rig.router1, key=late))
     await asyncio.wait_for(late.challenged.wait(), 5)
@@ -276,7 +264,7 @@ async def test_an_unpaired_node_is_out_at_once_and_back_when_it_is_paired(rig):
     await rig.unpair(rig.router1)
 
     async def gone():
-        return not await sessions_of(cluster, "router1")
+        return not await cluster.sessions_of("router1")
 
     print(f"no session left after {await until(gone, OUT_WITHIN_S):.2f} s")
     with pytest.raises((TimeoutError, ApplicationError)):

@@ -34,6 +34,17 @@ def test_a_node_does_not_start_at_an_address_that_is_none(tmp_path, value):
     assert not (tmp_path / "node.pid").exists() and not (tmp_path / "key.priv").exists(), "nothing was begun"
 
 
+@pytest.mark.parametrize(
+    "variable",
+    ["CROSSBAR_CLUSTER_LISTEN", "CROSSBAR_CLUSTER_UNPROVEN_PROXIES", "CROSSBAR_CLUSTER_UNPROVEN_ROUTERS"],
+)
+def test_a_node_does_not_start_with_a_switch_that_means_nothing(tmp_path, variable):
+    code, output = crossbar(tmp_path, "start", **{variable: "maybe"})
+    assert code == 1
+    assert f"Cannot start this node: {variable}: 'maybe' means nothing here. Use '" in output
+    assert "Traceback" not in output
+
+
 def test_new_keys_carry_no_address(tmp_path):
     code, output = crossbar(tmp_path, "keys", CROSSBAR_NODE_CLUSTER_IP="10.0.0.1", CROSSBAR_NODE_ID="router1")
     assert code == 0, output

@@ -55,18 +55,6 @@ async def until_callable(cluster: Cluster, node: Node, within_s: float) -> float
     raise node.running.failure(f"{node.name} cannot be called within {within_s:g} s: {problem!r}")
 
 
-async def sessions_of(cluster: Cluster, name: str) -> list[int]:
-    found = []
-    for session in await cluster.call("wamp.session.list"):
-        try:
-            details = await cluster.call("wamp.session.get", session)
-        except ApplicationError:  # it has ended since
-            continue
-        if details["authid"] == name:
-            found.append(session)
-    return found
-
-
 async def within(seconds: float, condition) -> float:
     """Wait for an awaitable condition. :returns: seconds it took."""
     began = time.monotonic()
@@ -80,7 +68,7 @@ def gone(cluster: Cluster, name: str):
     """A condition for `within`: the master knows no session of the node."""
 
     async def is_gone():
-        return not await sessions_of(cluster, name)
+        return not await cluster.sessions_of(name)
 
     return is_gone
 
@@ -108,11 +96,11 @@ async def test_procedures_are_taken_over_before_the_old_session_is_noticed(small
         new = cluster.nodes["node1"] = copy_of(old, "elsewhere", network.host(), cluster)
         await cluster.start(new)
         await until_callable(cluster, new, CALLABLE_S)
-        assert len(await sessions_of(cluster, "node1")) == 2, "the old session was to be there still"
+        assert len(await cluster.sessions_of("node1")) == 2, "the old session was to be there still"
 
         async def old_one_is_dropped():
             assert (await status_of(cluster, "node1"))["controller_pid"] == new.running.pid
-            return len(await sessions_of(cluster, "node1")) == 1
+            return len(await cluster.sessions_of("node1")) == 1
 
         await within(NOTICED_S, old_one_is_dropped)
         for _ in range(10):

@@ -1,4 +1,4 @@
-"""A router worker of a node with an IPv6 address listens on IPv6."""
+"""A router worker listens where its node's cluster address is, and notices proxies that are silently gone."""
 
 from crossbar_cluster.overlay import Record
 
@@ -7,8 +7,9 @@ LISTEN = Record(
     kind="wrap",
     members=("create_listening_port_from_config",),
     why="The master tells router workers to listen on a port of a range, on all IPv4 interfaces: a node whose cluster "
-    "address is an IPv6 address cannot be reached.",
-    retire="When released router workers listen where their node's cluster address is.",
+    "address is an IPv6 address cannot be reached, and every network of the host leads there. A proxy that vanishes "
+    "leaves the sessions of its clients behind, with all that they have registered.",
+    retire="When released router workers listen where their node's cluster address is, with keepalive.",
     reason="A module function; the interface is known on the node, the configuration comes from the master.",
     relies_on=("crossbar.common.twisted.endpoint:create_listening_endpoint_from_config",),
 )
@@ -17,9 +18,13 @@ LISTEN = Record(
 @LISTEN
 def create_listening_port_from_config(wrapped, instance, args, kwargs):
     config = args[0]
-    if config["type"] == "tcp" and "portrange" in config and "interface" not in config:
-        from crossbar_cluster.node.address import listening_interface
+    if config["type"] != "tcp" or "portrange" not in config:
+        return wrapped(*args, **kwargs)  # not one that the master has made
+    from txaio import make_logger
 
-        if interface := listening_interface():
-            config["interface"] = interface
-    return wrapped(*args, **kwargs)
+    from crossbar_cluster.node.address import listening_interface
+    from crossbar_cluster.node.keepalive import inherit_keep_alive
+
+    if "interface" not in config and (interface := listening_interface(make_logger())):
+        config["interface"] = interface
+    return wrapped(*args, **kwargs).addCallback(inherit_keep_alive)

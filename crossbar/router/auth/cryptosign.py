@@ -26,3 +26,38 @@ def authenticate(wrapped, instance, args, kwargs):
     from crossbar_cluster.control.authentication import confirm
 
     return confirm(instance, result)
+
+
+PROXY = Record(
+    target="crossbar.router.auth.cryptosign:PendingAuthCryptosignProxy",
+    kind="subclass",
+    members=("__init__", "hello", "authenticate"),
+    why="The release lets a proxy in at HELLO, and never asks for the signature: whoever reaches a router worker's "
+    "port and knows a proxy node's public key becomes any user of any realm.",
+    retire="When the released router verifies a proxy's signature before it believes whom it connects for.",
+    relies_on=(
+        "crossbar.router.auth.pending:PendingAuth.__init__",
+        "crossbar.router.session:RouterSession.onHello",
+        "crossbar.router.session:RouterSession.onAuthenticate",
+    ),
+)
+
+
+@PROXY
+class ProvenProxy:
+    """Challenges the proxy, and gives it this router's own proof."""
+
+    def __init__(self, *args):
+        from crossbar.router.auth.pending import PendingAuth
+
+        from crossbar_cluster.node.backend_auth import BackendAuth
+
+        # not that of the class in between: it makes an index of all principals, and a log line, for each connection
+        PendingAuth.__init__(self, *args)
+        self._backend_auth = BackendAuth(self._realm_container, self._config.get("principals", {}), self.log)
+
+    def hello(self, realm, details):
+        return self._backend_auth.hello(realm, details)
+
+    def authenticate(self, signature):
+        return self._backend_auth.authenticate(signature)

@@ -1,0 +1,183 @@
+"""How a router worker lets proxies in, and through them their clients: nobody without a node's proof.
+
+One `BackendAuth` decides about one connection. HELLO: is the node one of those that may connect, and is there what it
+asks for on behalf of its client? Then it is challenged, and given this router's own proof (`core.proof`). The client's
+identity that it forwards is believed only after its signature has been verified.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.types import Accept, Challenge, Deny
+from nacl.exceptions import CryptoError
+from nacl.signing import VerifyKey
+
+from crossbar_cluster.core.proof import NONCE_BYTES, PART, Connection, RouterIdentity, challenge_part, nonce_in
+from crossbar_cluster.core.router import RLINK_ROLE
+from crossbar_cluster.node.key import node_key
+from crossbar_cluster.node.settings import UNPROVEN_PROXIES
+
+METHOD = "cryptosign-proxy"
+#: Roles that every realm has, for links between routers and for a router's own sessions.
+NOT_OF_CLIENTS = (RLINK_ROLE, "trusted")
+TOLD_EACH_S = 60.0
+SIGNED_BYTES = 96  #: a signature of 64 bytes, and the 32 bytes that it is of
+
+_told_s: dict[str, float] = {}  # node -> when a refusal or an exception for it was last logged
+
+
+class Denied(Exception):
+    """A HELLO that leads nowhere. The message says why. :ivar reason: URI of the ABORT."""
+
+    def __init__(self, message: str, reason: str = ApplicationError.AUTHENTICATION_FAILED) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    @property
+    def deny(self) -> Deny:
+        return Deny(self.reason, str(self))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a proxy says in its HELLO."""
+
+    node: str  #: authid of the proxy's node
+    pubkey: str  #: of that node (hex)
+    realm: str
+    authid: str  #: of the client, as the next two
+    authrole: str
+    authextra: Mapping[str, Any] | None
+    nonce: bytes | None  #: None: the proxy runs the plain release
+
+    @classmethod
+    def of(cls, realm: Any, details: Any) -> Claim:
+        """Read it. :raises Denied: something is missing, or is not what it should be."""
+        extra = details.authextra
+        if not isinstance(extra, Mapping):
+            raise Denied("a proxy says in authextra whom it connects for; there is none")
+        node = _text(details.authid, "authid")
+        proxy_realm, authid, authrole, pubkey = (
+            _text(extra.get(name), name) for name in ("proxy_realm", "proxy_authid", "proxy_authrole", "pubkey")
+        )
+        if realm != proxy_realm:
+            raise Denied("proxy_realm is another realm than the one that is asked for")
+        authextra = extra.get("proxy_authextra")
+        if authextra is not None and not isinstance(authextra, dict):
+            raise Denied("proxy_authextra is no dictionary")
+        try:
+            nonce = nonce_in(extra)
+        except ValueError as e:
+            raise Denied(str(e)) from None
+        return cls(node, pubkey, proxy_realm, authid, authrole, authextra, nonce)
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise Denied(f"{name} has to be a text, and not empty")
+    return value
+
+
+class BackendAuth:
+    """Decides about one connection.
+
+    :param worker: the release's ``RouterController``.
+    :param principals: nodes that may connect: authid -> ``authorized_keys``. They can change at any time.
+    """
+
+    def __init__(self, worker: Any, principals: Mapping[str, Any], log: Any) -> None:
+        self._worker = worker
+        self._principals = principals
+        self._log = log
+        self.claim: Claim | None = None
+        self._verify_key: VerifyKey | None = None
+        self._asked = b""
+
+    def hello(self, realm: Any, details: Any) -> Accept | Challenge | Deny:
+        """:returns: a CHALLENGE to be answered; or a refusal; or, where proxies need no proof, the client let in."""
+        try:
+            claim = Claim.of(realm, details)
+            self._check(claim)
+            self._verify_key = VerifyKey(bytes.fromhex(claim.pubkey))
+        except Denied as e:
+            return e.deny
+        except (ValueError, CryptoError):
+            return Denied("pubkey is no Ed25519 key").deny
+        self.claim = claim
+        if claim.nonce is None:
+            return self._without_proof(claim)
+        return self._challenge(claim, claim.nonce)
+
+    def _challenge(self, claim: Claim, nonce: bytes) -> Challenge:
+        extra, key = self._worker.config.extra, node_key(self._worker.config.extra.cbdir)
+        router = RouterIdentity(extra.node, extra.worker, key.public)
+        connection = Connection(router, claim.pubkey, nonce, os.urandom(NONCE_BYTES))
+        self._asked = connection.challenge
+        proof = challenge_part(router, connection.router_nonce, key.sign(connection.proof))
+        return Challenge(METHOD, {"challenge": self._asked.hex(), "channel_binding": None, PART: proof})
+
+    def _without_proof(self, claim: Claim) -> Accept | Deny:
+        """A proxy of the plain release cannot answer a challenge: it looks for what answers under a wrong name."""
+        if UNPROVEN_PROXIES.read(os.environ) == "accept":
+            self._tell(claim.node, "is let in without any proof of it, because {variable} says so here")
+            return self._accept(claim)
+        self._tell(
+            claim.node,
+            "is refused: it does not prove it. Install crossbar-cluster on that node, or set {variable}=accept here, "
+            "and whoever knows a node's public key gets in",
+        )
+        return Denied(f"node {claim.node} has to prove its key, and the plain release cannot: upgrade this proxy").deny
+
+    def _tell(self, node: str, what: str) -> None:
+        now_s = time.monotonic()
+        if now_s - _told_s.get(node, -TOLD_EACH_S) >= TOLD_EACH_S:
+            _told_s[node] = now_s
+            self._log.warn(
+                f"Whoever connects as proxy node {{node}} {what}", node=node, variable=UNPROVEN_PROXIES.variable
+            )
+
+    def authenticate(self, signature: Any) -> Accept | Deny:
+        """The answer to the challenge, which can be given once. :param signature: and the challenge again, hex."""
+        challenge, self._asked = self._asked, b""
+        if self.claim is None or not challenge:
+            return Denied("nothing has been asked for").deny
+        try:
+            signed = bytes.fromhex(signature)
+            verified = self._verify_key.verify(signed) if self._verify_key and len(signed) == SIGNED_BYTES else b""
+        except (TypeError, ValueError, CryptoError):  # CryptoError: a wrong signature
+            verified = b""
+        if verified != challenge:
+            return Denied(f"that is not the signature of node {self.claim.node}").deny
+        return self._accept(self.claim)
+
+    def _accept(self, claim: Claim) -> Accept | Deny:
+        """Let the client in, if everything still is as it was at HELLO."""
+        try:
+            self._check(claim)
+        except Denied as e:
+            return e.deny
+        return Accept(
+            realm=claim.realm,
+            authid=claim.authid,
+            authrole=claim.authrole,
+            authmethod=METHOD,
+            authprovider="static",
+            authextra=claim.authextra,
+        )
+
+    def _check(self, claim: Claim) -> None:
+        principal = self._principals.get(claim.node)
+        if principal is None:
+            raise Denied(f"no node {claim.node} may connect to this router worker")
+        if claim.pubkey not in principal["authorized_keys"]:
+            raise Denied(f"node {claim.node} has another key")
+        if not self._worker.has_realm(claim.realm):
+            raise Denied(f"there is no realm {claim.realm} on this router worker", ApplicationError.NO_SUCH_REALM)
+        if claim.authrole in NOT_OF_CLIENTS or not self._worker.has_role(claim.realm, claim.authrole):
+            raise Denied(f"realm {claim.realm} has no role {claim.authrole}", ApplicationError.NO_SUCH_ROLE)

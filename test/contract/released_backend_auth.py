@@ -1,0 +1,122 @@
+"""Whatever a HELLO says, a router worker neither raises nor lets anybody in. On the released class, with the patch."""
+
+from types import SimpleNamespace
+
+from autobahn.wamp.types import Accept, Challenge, Deny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nacl.signing import SigningKey
+
+from crossbar_cluster.core.proof import PART, hello_part
+
+KEY = SigningKey(bytes(32))
+PUBLIC = KEY.verify_key.encode().hex()
+PRINCIPALS = {"proxy1": {"role": "rlink", "authorized_keys": [PUBLIC]}}
+GOOD = {
+    "pubkey": PUBLIC,
+    "proxy_realm": "realm1",
+    "proxy_authid": "a",
+    "proxy_authrole": "anonymous",
+    "proxy_authextra": {"x": 1},
+    PART: hello_part(bytes(32)),
+}
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=70) | st.binary(max_size=40),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+class Log:
+    def __getattr__(self, name):
+        assert name in ("info", "debug", "warn"), f"log.{name}"
+        return lambda *args, **kwargs: None
+
+
+class Worker:
+    """A router worker with one realm that has one role."""
+
+    roles = {"anonymous", "rlink", "trusted"}  # noqa: RUF012
+
+    def __init__(self, directory):
+        self.config = SimpleNamespace(extra=SimpleNamespace(node="router1", worker="w1", cbdir=str(directory)))
+
+    def has_realm(self, realm):
+        return realm == "realm1"
+
+    def has_role(self, realm, role):
+        return role in self.roles
+
+
+def pending(tmp_path, principals=PRINCIPALS):
+    from crossbar.router.auth.cryptosign import PendingAuthCryptosignProxy
+
+    if not (tmp_path / "key.priv").exists():
+        (tmp_path / "key.priv").write_text(f"private-key-ed25519: {'11' * 32}\n")
+    details = SimpleNamespace(channel_id={}, marshal=dict)
+    auth = PendingAuthCryptosignProxy(1, details, Worker(tmp_path), {"type": "static", "principals": principals})
+    auth.log = Log()
+    return auth
+
+
+def hello(auth, realm="realm1", authid="proxy1", authextra=GOOD):
+    return auth.hello(realm, SimpleNamespace(authid=authid, authrole=None, authextra=authextra))
+
+
+def signature(challenge: Challenge, key=KEY) -> str:
+    asked = bytes.fromhex(challenge.extra["challenge"])
+    return (key.sign(asked).signature + asked).hex()
+
+
+def test_who_has_the_key_gets_in_as_the_client_that_it_names(tmp_path):
+    auth = pending(tmp_path)
+    accepted = auth.authenticate(signature(hello(auth)))
+    assert isinstance(accepted, Accept)
+    assert (accepted.realm, accepted.authid, accepted.authrole) == ("realm1", "a", "anonymous")
+    assert accepted.authextra == {"x": 1}
+    assert isinstance(auth.authenticate(signature(hello(pending(tmp_path)))), Deny), "once"
+
+
+def test_what_has_changed_since_hello_counts(tmp_path):
+    principals = dict(PRINCIPALS)
+    auth = pending(tmp_path, principals)
+    signed = signature(hello(auth))
+    principals.clear()
+    assert isinstance(auth.authenticate(signed), Deny)
+
+
+def test_nobody_authenticates_without_a_challenge(tmp_path):
+    auth = pending(tmp_path)
+    assert isinstance(hello(auth, authid="nobody"), Deny)
+    assert isinstance(auth.authenticate("00" * 96), Deny)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.dictionaries(st.sampled_from([*GOOD, "x"]), anything), anything, anything)
+def test_no_hello_raises_or_is_accepted(tmp_path_factory, changes, realm, authid):
+    tmp_path = tmp_path_factory.getbasetemp()
+    for extra, asked, node in ((GOOD | changes, "realm1", "proxy1"), (GOOD, realm, "proxy1"), (GOOD, "realm1", authid)):
+        answer = hello(pending(tmp_path), asked, node, extra)
+        assert isinstance(answer, Deny | Challenge)
+        assert not isinstance(answer, Deny) or answer.message
+    for extra in (changes, realm, None):
+        assert isinstance(hello(pending(tmp_path), authextra=extra), Deny)
+
+
+@settings(deadline=None, max_examples=200)
+@given(anything | st.binary(min_size=96, max_size=96).map(bytes.hex))
+def test_no_other_signature_is_accepted(tmp_path_factory, given_signature):
+    auth = pending(tmp_path_factory.getbasetemp())
+    assert isinstance(hello(auth), Challenge)
+    assert isinstance(auth.authenticate(given_signature), Deny)
+
+
+def test_a_proxy_that_cannot_prove_anything(tmp_path, monkeypatch):
+    unproven = {name: value for name, value in GOOD.items() if name != PART}
+    denied = hello(pending(tmp_path), authextra=unproven)
+    assert isinstance(denied, Deny)
+    assert "proxy1" in denied.message and "upgrade" in denied.message
+    monkeypatch.setenv("CROSSBAR_CLUSTER_UNPROVEN_PROXIES", "accept")
+    assert isinstance(hello(pending(tmp_path), authextra=unproven), Accept)
+    assert isinstance(hello(pending(tmp_path), authextra=unproven | {"proxy_authrole": "trusted"}), Deny)
+    assert isinstance(hello(pending(tmp_path)), Challenge), "who can is asked all the same"
