@@ -1,10 +1,12 @@
 """A proxy worker's connections can be pointed elsewhere, and what was stopped is never used again."""
 
 from autobahn import wamp
+from autobahn.wamp.message import Abort, Authenticate, Goodbye, Hello
 
 from crossbar_cluster.overlay import Record
 
 CONTROLLER = "crossbar.worker.proxy:ProxyController"
+_OF_SESSIONS = (Hello, Authenticate, Abort, Goodbye)
 
 REPOINT = Record(
     target=CONTROLLER,
@@ -29,14 +31,40 @@ SNAPSHOT = Record(
     ),
 )
 
-BACKEND = Record(
-    target=f"{CONTROLLER}.map_backend",
+BACKENDS = Record(
+    target=CONTROLLER,
+    kind="add",
+    members=("get_proxy_backends",),
+    why="Nobody can see how the router workers are that a proxy worker sends clients to.",
+    retire="When a released proxy worker tells how its backends are.",
+)
+
+FRONTEND = Record(
+    target="crossbar.worker.proxy:ProxyFrontendSession",
+    kind="subclass",
+    members=("_process_Hello", "frontend_accepted", "onMessage", "onClose"),
+    why=(
+        "A client is sent to one backend only: if that does not answer, it hangs or is turned away for good, and what "
+        "answers is taken for the router that is meant. A client whose router is lost is told that all has ended as "
+        "it should, so that it does not come back; its calls in flight vanish. A client of a new proxy is told that "
+        "there is no such realm. Each client has the node's key read from disk twice and a picture drawn of it."
+    ),
+    retire="When a released proxy tries all backends, makes sure whom it reaches, and tells a loss as a loss.",
+    relies_on=(
+        "crossbar.worker.proxy:ProxyFrontendSession._process_Authenticate",
+        f"{CONTROLLER}.unmap_backend",
+        "crossbar.router.auth.cryptosign:PendingAuthCryptosignProxy.hello",
+    ),
+)
+
+SERVICE = Record(
+    target=f"{CONTROLLER}.get_service_session",
     kind="wrap",
-    members=("map_backend",),
-    why="Nobody hears of a router worker that a proxy does not get through to, except the client.",
-    retire="When a released proxy worker reports backends that it cannot reach.",
-    reason="The one place that every connection to a backend is made through; it is called as it is.",
-    relies_on=(f"{CONTROLLER}.get_backend_config",),
+    members=("get_service_session",),
+    why="A session that the proxy holds for itself is kept for ever: also one that has ended, and that there was none.",
+    retire="When the released proxy worker makes a service session anew that has ended.",
+    reason="Worker classes are named in maps that other modules have imported; the method is called as it is.",
+    relies_on=("crossbar.router.auth.pending:PendingAuth._init_dynamic_authenticator",),
 )
 
 
@@ -98,11 +126,52 @@ def get_proxy_snapshot(self, details=None):
     return snapshot_of(self)
 
 
-@BACKEND
-def map_backend(wrapped, instance, args, kwargs):
-    from crossbar_cluster.proxy.unreachable import reporting
+@BACKENDS
+@wamp.register(None)
+def get_proxy_backends(self, details=None):
+    """How each of this worker's backends is.
 
-    return reporting(instance, wrapped, *args, **kwargs)
+    :returns: connection id -> ``state`` (connecting, up, suspect, draining), ``problem`` (text), ``clients`` (number).
+    """
+    from crossbar_cluster.proxy.pool import pool_of
+
+    return pool_of(self).describe()
+
+
+@FRONTEND
+class AttachingFrontend:
+    """Gets its client onto a backend that is up, and tells it when that is lost."""
+
+    _client = None
+
+    def _process_Hello(self, msg):
+        from crossbar_cluster.proxy.attach import when_routed
+
+        hello = super()._process_Hello
+        return when_routed(self, msg.realm).addCallback(lambda there: hello(msg) if there else None)
+
+    def frontend_accepted(self, accept):
+        from crossbar_cluster.proxy.attach import attach_client
+
+        return attach_client(self, accept) or super().frontend_accepted(accept)
+
+    def onMessage(self, msg):
+        if self._client is None or self._session_id is None or isinstance(msg, _OF_SESSIONS):
+            return super().onMessage(msg)
+        return self._client.send(msg)
+
+    def onClose(self, wasClean):
+        client, self._client = self._client, None
+        super().onClose(wasClean)
+        if client is not None:
+            client.left()
+
+
+@SERVICE
+def get_service_session(wrapped, instance, args, kwargs):
+    from crossbar_cluster.proxy.service import service_session
+
+    return service_session(instance, *args, **kwargs) or wrapped(*args, **kwargs)
 
 
 @START_CONNECTION

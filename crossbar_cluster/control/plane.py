@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from random import uniform
 from typing import Any
 from uuid import UUID
@@ -32,7 +33,7 @@ from crossbar_cluster.control.reader import ConfigurationReader
 from crossbar_cluster.control.records import record_port
 from crossbar_cluster.control.router_worker import RouterReconciler
 from crossbar_cluster.core.news import News
-from crossbar_cluster.core.proxy import Endpoint, ObservedProxy
+from crossbar_cluster.core.proxy import Backend, Endpoint, ObservedProxy, RouterLife
 from crossbar_cluster.core.worker import WorkerKey
 
 SWEEP_S = (54.0, 66.0)  # between these, so that masters that were started together do not sweep together
@@ -66,7 +67,8 @@ class ControlPlane:
             controller.db, controller.schema, controller.gdb, controller.gschema, controller._mrealm_oid, self.is_online
         )
         self._nodes: dict[UUID, NodeRecord] = {}  #: records read since the configuration was
-        self._endpoints: dict[WorkerKey, Endpoint] = {}  #: where router workers were last seen to listen
+        self._listening: dict[WorkerKey, tuple[Endpoint, str | None]] = {}  #: where router workers were last seen, and
+        # in which life; None: they run the plain release
         self._confirmed: set[WorkerKey] = set()  #: those that have been seen to since their node is there
         self._logs = HeartbeatLogs(controller.db, controller.schema, keep_from_environment(os.environ))
         self._purging = False
@@ -150,16 +152,16 @@ class ControlPlane:
         record = self.node(oid)
         return record is not None and self.presence.is_online(record.name)
 
-    def router_listens(self, key: WorkerKey, port: int | None) -> None:
+    def router_listens(self, key: WorkerKey, port: int | None, life: str | None) -> None:
         """Proxies that send clients there are pointed there at once, if that is news."""
         record = self.node(key.node_oid)
         if port is None or record is None or record.address is None:
             self._confirmed.discard(key)
             return
-        endpoint = (record.address, port)
-        if self._endpoints.get(key) == endpoint and key in self._confirmed:
+        listening = ((record.address, port), life)
+        if self._listening.get(key) == listening and key in self._confirmed:
             return
-        self._endpoints[key] = endpoint
+        self._listening[key] = listening
         self._confirmed.add(key)
         self._mark(proxy for proxy, desired in self.configuration.proxies.items() if desired.uses(key))
         self._record_port(key, port)
@@ -184,8 +186,15 @@ class ControlPlane:
                     return True
         return False
 
-    def router_endpoint(self, key: WorkerKey) -> tuple[Endpoint | None, bool]:
-        return self._endpoints.get(key) or self.configuration.recorded.get(key), key in self._confirmed
+    def located(self, backend: Backend) -> Backend:
+        key = backend.router
+        record = self.node(key.node_oid)
+        endpoint, life = self._listening.get(key, (self.configuration.recorded.get(key), None))
+        # a router worker that has not been seen yet has to prove itself: only what is known to run the plain release
+        # is taken by its name
+        proves = life is not None or key not in self._listening
+        identity = RouterLife(record.name, key.worker, record.pubkey if proves else None, life) if record else None
+        return replace(backend, endpoint=endpoint, confirmed=key in self._confirmed, identity=identity)
 
     def settled(self) -> None:
         if self.configuration.is_changing:
@@ -194,7 +203,7 @@ class ControlPlane:
     def forget(self, key: WorkerKey) -> None:
         if self.configuration.desired(key) is None and key in self.reconcilers:
             self.reconcilers.pop(key).loop.stop()
-            self._endpoints.pop(key, None)
+            self._listening.pop(key, None)
             self._confirmed.discard(key)
             self.settled()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict
 from typing import Any
 
 from crossbar._util import get_free_tcp_port
@@ -10,11 +10,11 @@ from crossbar_cluster.control.nodes import NO_SUCH_OBJECT, NO_SUCH_PROCEDURE, NO
 from crossbar_cluster.control.worker import NO_SNAPSHOT, NotAsConfigured, WorkerReconciler
 from crossbar_cluster.core.proxy import (
     TRANSPORT_ID,
-    Backend,
     DesiredProxy,
     Endpoint,
     ObservedProxy,
     RepointConnection,
+    RouterLife,
     StartConnection,
     StartRoute,
     StartService,
@@ -41,11 +41,7 @@ class ProxyReconciler(WorkerReconciler[DesiredProxy, ObservedProxy]):
 
     def desired(self) -> DesiredProxy | None:
         desired = self._plane.configuration.proxies.get(self.key)
-        return desired and desired.located(self._located)
-
-    def _located(self, backend: Backend) -> Backend:
-        endpoint, confirmed = self._plane.router_endpoint(backend.router)
-        return replace(backend, endpoint=endpoint, confirmed=confirmed)
+        return desired and desired.located(self._plane.located)
 
     def plan(self, desired: DesiredProxy | None, observed: ObservedProxy) -> Plan:
         return plan_proxy(desired, observed)
@@ -68,6 +64,12 @@ class ProxyReconciler(WorkerReconciler[DesiredProxy, ObservedProxy]):
                 connection_id: (host, port) for connection_id, (host, port) in snapshot["connections"].items()
             },
             routes=snapshot["routes"],
+            identities={
+                connection_id: RouterLife(**router) if router else None
+                for connection_id, router in snapshot["routers"].items()
+            }
+            if "routers" in snapshot
+            else None,
         )
 
     async def _observe_one_by_one(self, desired: DesiredProxy | None) -> ObservedProxy:
@@ -91,8 +93,9 @@ class ProxyReconciler(WorkerReconciler[DesiredProxy, ObservedProxy]):
 
     async def apply(self, desired: DesiredProxy, step: Any) -> None:
         match step:
-            case StartConnection(connection_id, endpoint):
-                await self.call("start_proxy_connection", connection_id, _connection_config(connection_id, endpoint))
+            case StartConnection(connection_id, endpoint, identity):
+                config = _connection_config(connection_id, endpoint, identity)
+                await self.call("start_proxy_connection", connection_id, config)
             case RepointConnection():
                 await self._repoint(step)
             case StartRoute(realm, connection_id, roles):
@@ -109,7 +112,7 @@ class ProxyReconciler(WorkerReconciler[DesiredProxy, ObservedProxy]):
                 await self.call("stop_web_transport_service", TRANSPORT_ID, path)
 
     async def _repoint(self, step: RepointConnection) -> None:
-        config = _connection_config(step.connection_id, step.endpoint)
+        config = _connection_config(step.connection_id, step.endpoint, step.identity)
         try:
             await self.call("repoint_proxy_connection", step.connection_id, config)
         except NodeCallFailed as e:
@@ -122,10 +125,11 @@ class ProxyReconciler(WorkerReconciler[DesiredProxy, ObservedProxy]):
             ) from e
 
 
-def _connection_config(connection_id: str, endpoint: Endpoint) -> dict[str, Any]:
+def _connection_config(connection_id: str, endpoint: Endpoint, identity: RouterLife | None) -> dict[str, Any]:
     host, port = endpoint
     where = {"type": "tcp", "host": host, "port": port, "timeout": CONNECT_TIMEOUT_S}
     return {
+        "router": asdict(identity) if identity else None,  # the plain release passes over it
         "transport": {"type": "rawsocket", "endpoint": where, "url": f"ws://{connection_id}", "serializer": "cbor"},
         "auth": {"cryptosign-proxy": {"type": "static"}},
     }

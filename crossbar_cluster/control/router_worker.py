@@ -44,7 +44,7 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
 
     async def observe(self, desired: DesiredRouter | None) -> ObservedRouter:
         observed = await self._observe(desired)
-        self._plane.router_listens(self.key, observed.port)
+        self._plane.router_listens(self.key, observed.port, observed.life)
         return observed
 
     async def _observe(self, desired: DesiredRouter | None) -> ObservedRouter:
@@ -57,7 +57,7 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
         listener = transport_id(self.key.worker)
         port, principals = snapshot["transports"].get(listener), snapshot["principals"].get(listener)
         names = {realm_id: realm["name"] for realm_id, realm in snapshot["realms"].items()}
-        return ObservedRouter(True, realms, names, port, principals)
+        return ObservedRouter(True, realms, names, port, principals, snapshot.get("life"))
 
     async def _observe_one_by_one(self, desired: DesiredRouter | None) -> ObservedRouter:
         """A worker of the plain release has to be asked after each thing by itself."""
@@ -100,7 +100,8 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
             "auth": {"cryptosign-proxy": {"type": "static", "principals": desired.principals}},
         }
         started = await self.call("start_router_transport", desired.transport_id, config)
-        self._plane.router_listens(self.key, int(started["config"]["endpoint"]["port"]))
+        life = self.observed.life if self.observed else None
+        self._plane.router_listens(self.key, int(started["config"]["endpoint"]["port"]), life)
 
     def may_remove(self, step: Any) -> bool:
         """What proxies still send clients to stays until they have a replacement for it."""

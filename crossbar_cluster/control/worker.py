@@ -26,6 +26,7 @@ from crossbar_cluster.control.nodes import (
     or_none,
 )
 from crossbar_cluster.core.news import News
+from crossbar_cluster.core.proxy import Backend
 from crossbar_cluster.core.worker import (
     START_WORKER,
     Grace,
@@ -60,14 +61,14 @@ class Plane(Protocol):
     def is_online(self, oid: UUID) -> bool:
         """Whether the node has a management session."""
 
-    def router_listens(self, key: WorkerKey, port: int | None) -> None:
-        """A router worker has been seen to listen there, or not to."""
+    def router_listens(self, key: WorkerKey, port: int | None, life: str | None) -> None:
+        """A router worker has been seen to listen there, or not to. :param life: None: it runs the plain release."""
 
     def is_used(self, connection_id: str, realm: str | None = None) -> bool:
         """Whether a proxy that is there still sends clients (of the realm) over that connection."""
 
-    def router_endpoint(self, key: WorkerKey) -> tuple[tuple[str, int] | None, bool]:
-        """Where a router worker is, as far as is known, and whether it is known to listen there."""
+    def located(self, backend: Backend) -> Backend:
+        """A backend with all that is known of the router worker now."""
 
     def settled(self) -> None:
         """A worker is as configured, or its node is away."""

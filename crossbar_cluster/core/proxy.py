@@ -23,6 +23,16 @@ Pair = tuple[str, str]  # role and connection id: what a route consists of
 
 
 @dataclass(frozen=True)
+class RouterLife:
+    """A router worker as a proxy has to know it, to tell it from whoever else answers at its address."""
+
+    node: str  #: authid
+    worker: str
+    pubkey: str | None  #: of its node (hex), which it has to prove; None: it runs the plain release and cannot
+    life: str | None = None  #: another one for each start of its process; None: not known, or it does not tell
+
+
+@dataclass(frozen=True)
 class Backend:
     """A router worker that clients of a realm are to be sent to."""
 
@@ -31,6 +41,7 @@ class Backend:
     endpoint: Endpoint | None = None  #: where it is, as far as anybody knows
     confirmed: bool = False  #: it is known to listen there now. One that is not may be there all the same: it is left
     # as it is.
+    identity: RouterLife | None = None  #: who is to be found there
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,8 @@ class ObservedProxy:
     connections: Mapping[str, Endpoint] = field(default_factory=dict)  #: connection id -> where it leads
     routes: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
     #: realm -> route id -> role -> connection id
+    identities: Mapping[str, RouterLife | None] | None = None
+    #: connection id -> who is to be found there; None: a worker of the plain release does not tell
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,7 @@ class StartConnection:
 
     connection_id: str
     endpoint: Endpoint
+    identity: RouterLife | None = None
 
     def __str__(self) -> str:
         return f"connection {self.connection_id} started to {at(self.endpoint)}"
@@ -97,13 +111,16 @@ class StartConnection:
 
 @dataclass(frozen=True)
 class RepointConnection:
-    """Tell the proxy worker that a router worker is to be found elsewhere."""
+    """Tell the proxy worker that a router worker is to be found elsewhere, or has a new life."""
 
     connection_id: str
     endpoint: Endpoint
     was: Endpoint
+    identity: RouterLife | None = None
 
     def __str__(self) -> str:
+        if self.was == self.endpoint:
+            return f"connection {self.connection_id} renewed: its router has been started anew at {at(self.endpoint)}"
         return f"connection {self.connection_id} re-pointed from {at(self.was)} to {at(self.endpoint)}"
 
 
@@ -227,9 +244,9 @@ def _connection_strand(
     steps: list[Any] = []
     was = observed.connections.get(backend.connection_id)
     if was is None:
-        steps.append(StartConnection(backend.connection_id, backend.endpoint))
-    elif was != backend.endpoint and backend.confirmed:
-        steps.append(RepointConnection(backend.connection_id, backend.endpoint, was))
+        steps.append(StartConnection(backend.connection_id, backend.endpoint, backend.identity))
+    elif backend.confirmed and (was != backend.endpoint or _is_another(backend, observed)):
+        steps.append(RepointConnection(backend.connection_id, backend.endpoint, was, backend.identity))
     for realm in desired.realms:
         if backend in realm.backends:
             routed = _pairs_of(kept[realm.name])
@@ -237,6 +254,12 @@ def _connection_strand(
             if missing:
                 steps.append(StartRoute(realm.name, backend.connection_id, missing))
     return steps
+
+
+def _is_another(backend: Backend, observed: ObservedProxy) -> bool:
+    """Whether a proxy worker takes somebody else, or another life, for the backend."""
+    told = observed.identities
+    return told is not None and told.get(backend.connection_id) != backend.identity
 
 
 def _removals(

@@ -87,6 +87,7 @@ class ObservedRouter:
     names: Mapping[str, str] = field(default_factory=dict)  #: realm id -> name, as far as it tells
     port: int | None = None  #: where its listener for proxies really listens; None: it has none
     principals: str | None = None  #: digest of who may connect to it; None: a worker of the plain release does not tell
+    life: str | None = None  #: another one for each start of its process; None: a worker of the plain release
 
     @property
     def managed(self) -> bool:

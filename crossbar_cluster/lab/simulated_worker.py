@@ -7,6 +7,7 @@ procedure, or of the one that the patches add. Triggered by `simulated.Simulated
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
@@ -64,6 +65,7 @@ class SimulatedRouter:
         self.realms: dict[str, Config] = {}  #: realm id -> configuration
         self.roles: dict[str, dict[str, Config]] = {}  #: realm id -> role id -> configuration
         self.transports: dict[str, Config] = {}  #: transport id -> configuration, with the port it listens on
+        self.life = secrets.token_hex(8)
         self._ports_in_use = ports_in_use
 
     @property
@@ -78,6 +80,7 @@ class SimulatedRouter:
     @procedure
     def get_router_snapshot(self) -> dict[str, Any]:
         return {
+            "life": self.life,
             "realms": {
                 realm_id: {
                     "name": config["name"],
@@ -197,6 +200,7 @@ class SimulatedProxy:
         return {
             "transports": {tid: {"services": sorted(self.services[tid])} for tid in self.transports},
             "connections": {cid: list(_endpoint(config)) for cid, config in self.connections.items()},
+            "routers": {cid: config.get("router") for cid, config in self.connections.items()},
             "routes": self.routes,
         }
 

@@ -13,6 +13,7 @@ from autobahn.wamp.exception import ApplicationError
 from twisted.internet.endpoints import HostnameEndpoint
 
 from crossbar_cluster.core.address import parse_address
+from crossbar_cluster.proxy.pool import pool_of
 
 
 class InvalidConnection(ValueError):
@@ -70,7 +71,9 @@ def resolving_endpoint(reactor: Any, config: Any) -> HostnameEndpoint | None:
 
 def derive_anew(result: Any, controller: Any) -> Any:
     """Bring the worker's connections by realm and role in line with its routes. :returns: ``result``, for callbacks."""
-    controller._connections_by_auth = derive_connections_by_auth(controller._routes, controller._connections)
+    serving = derive_connections_by_auth(controller._routes, controller._connections)
+    controller._connections_by_auth = serving
+    pool_of(controller).follow(controller._connections, serving)
     return result
 
 
@@ -86,12 +89,22 @@ def repoint(controller: Any, connection_id: str, config: Any) -> Any:
         host, port = endpoint_of(config)
     except InvalidConnection as e:
         raise ApplicationError("crossbar.error.invalid_configuration", f"{connection_id}: {e}") from e
-    was = known_endpoint_of(connection.config)
+    before, was = connection.config, known_endpoint_of(connection.config)
     connection._config = config
-    controller.log.info(
-        "Proxy connection {connection} re-pointed from {was} to {now}",
-        connection=connection_id,
-        was=f"{was[0]}:{was[1]}",
-        now=f"{host}:{port}",
-    )
+    if was != (host, port):
+        controller.log.info(
+            "Proxy connection {connection} re-pointed from {was} to {now}",
+            connection=connection_id,
+            was=f"{was[0]}:{was[1]}",
+            now=f"{host}:{port}",
+        )
+    same_life = was == (host, port) and life_of(before) in (None, life_of(config))
+    pool_of(controller).point(connection_id, config, same_life=same_life)
     return connection.marshal()
+
+
+def life_of(config: Any) -> str | None:
+    """The life of its router worker that a connection's configuration tells of; None: it tells of none."""
+    router = config.get("router") if isinstance(config, Mapping) else None
+    life = router.get("life") if isinstance(router, Mapping) else None
+    return life if isinstance(life, str) else None

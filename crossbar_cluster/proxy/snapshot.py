@@ -12,7 +12,8 @@ def snapshot_of(controller: Any) -> dict[str, Any]:
 
     :param controller: the release's ``ProxyController``.
     :returns: ``transports``: transport id -> ``services`` (paths); ``connections``: connection id -> host and port;
-        ``routes``: realm -> route id -> role -> connection id.
+        ``routers``: connection id -> who is to be found there, as the master has told, or None; ``routes``: realm ->
+        route id -> role -> connection id.
     """
     return {
         "transports": {
@@ -21,6 +22,10 @@ def snapshot_of(controller: Any) -> dict[str, Any]:
         },
         "connections": {
             connection_id: list(known_endpoint_of(connection.config))
+            for connection_id, connection in controller._connections.items()
+        },
+        "routers": {
+            connection_id: connection.config.get("router")
             for connection_id, connection in controller._connections.items()
         },
         "routes": {

@@ -42,6 +42,16 @@ async def nothing_is_left_on_the_ports_of(node, within_s=90.0):
         await asyncio.sleep(0.1)
 
 
+async def router_refuses(cluster, router, proxy, within_s=60.0):
+    """Let a client try until the router has said why it lets the proxy not in. :returns: what it said."""
+    caller = cluster.caller("realm1", proxy)
+    caller.start()
+    try:
+        return (await router.running.line("is refused: it does not prove it", timeout_s=within_s)).text
+    finally:
+        await caller.stop()
+
+
 async def router_worker_is_patched(cluster, router):
     """Whether the overlay is at work in the router worker: only then is wrapt's extension module mapped."""
     worker = await cluster.call("crossbarfabriccenter.remote.node.get_worker", router.oid, "group_realm1_1")
@@ -67,12 +77,21 @@ async def test_patched_master_with_released_nodes(tmp_path):
         await cluster.served("realm1", proxy)
 
 
-async def test_a_released_proxy_cannot_follow_and_the_master_says_so(tmp_path):
+async def test_a_released_proxy_gets_in_where_that_is_asked_for_and_cannot_follow(tmp_path):
+    """It cannot answer a challenge (it looks for the answer under a wrong name). Router and master say so."""
     async with loopback_cluster(tmp_path) as (cluster, network):
         router, proxy = await realm_on(cluster, network, master_patched=True, nodes_patched=True)
         proxy.patched = False
         await cluster.boot()
-        await configure(cluster, router, proxy)
+        await cluster.start_webcluster(proxy)
+        await cluster.start_realm("realm1", router)
+        refused = await router_refuses(cluster, router, proxy)
+        assert "proxy1" in refused and "CROSSBAR_CLUSTER_UNPROVEN_PROXIES=accept" in refused
+        await router.running.kill()
+        router.settings["CROSSBAR_CLUSTER_UNPROVEN_PROXIES"] = "accept"
+        await cluster.start(router)
+        await cluster.served("realm1", proxy)
+        assert router.running.find("proxy node proxy1 is let in without any proof")
         assert await router_worker_is_patched(cluster, router)
         was = router.host.address
         mark = cluster.master.running.mark()

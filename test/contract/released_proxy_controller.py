@@ -7,6 +7,7 @@ from autobahn.wamp.exception import ApplicationError
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint
+from twisted.internet.testing import MemoryReactorClock
 
 from crossbar_cluster.proxy.connections import InvalidConnection, endpoint_of
 
@@ -25,6 +26,7 @@ def proxy(monkeypatch):
     controller._connections, controller._connections_by_auth = {}, {}
     controller._routes, controller._routes_by_connection = {}, {}
     controller._next_route_id, controller._roundrobin_idx = 0, {}
+    controller._reactor = MemoryReactorClock()
     monkeypatch.setattr(ProxyController, "publish", lambda *a, **kw: succeed(None))
     return controller
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from autobahn.wamp.exception import ApplicationError
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.testing import MemoryReactorClock
 
 from crossbar_cluster.lab.simulated_worker import SimulatedProxy, SimulatedRouter
 
@@ -23,6 +24,7 @@ def released_proxy(monkeypatch):
     controller._connections, controller._connections_by_auth = {}, {}
     controller._routes, controller._routes_by_connection = {}, {}
     controller._next_route_id, controller._roundrobin_idx = 0, {}
+    controller._reactor = MemoryReactorClock()
     monkeypatch.setattr(ProxyController, "publish", lambda *a, **kw: succeed(None))
     return controller
 
@@ -175,7 +177,10 @@ def test_a_simulated_proxy_answers_as_a_proxy(monkeypatch):
 
 
 def test_a_simulated_router_answers_as_a_router(monkeypatch):
+    from crossbar_cluster.node.router_worker import LIFE
+
     simulated, released = simulated_router(), released_router(monkeypatch)
+    simulated.life = LIFE  # else it is another one, as it should be
     details = SimpleNamespace(caller_authid="superuser", caller=1)
     for call in ROUTER_CALLS:
         assert outcome(simulated, call) == outcome(released, call, details), call

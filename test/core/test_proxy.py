@@ -15,6 +15,7 @@ from crossbar_cluster.core.proxy import (
     ObservedProxy,
     RepointConnection,
     RoutedRealm,
+    RouterLife,
     StartConnection,
     StartRoute,
     StartService,
@@ -31,6 +32,8 @@ KEY = WorkerKey(UUID(int=1), "cpw-1-0")
 ROUTER1, ROUTER2 = WorkerKey(UUID(int=11), "group_1"), WorkerKey(UUID(int=12), "group_2")
 HERE, THERE, ELSEWHERE = ("10.0.0.1", 10000), ("10.0.0.2", 10000), ("10.0.0.3", 10001)
 ONE = Backend("cnc_1", ROUTER1, HERE, confirmed=True)
+FIRST_LIFE = RouterLife("router1", "group_1", "aa" * 32, "1")
+SECOND_LIFE = replace(FIRST_LIFE, life="2")
 TWO = Backend("cnc_2", ROUTER2, THERE, confirmed=True)
 REALM = RoutedRealm("realm1", ("anonymous",), (ONE,))
 DESIRED = DesiredProxy(KEY, "proxy1", {}, {"ws": {"type": "websocket"}}, (REALM,))
@@ -68,6 +71,27 @@ def with_backends(*backends: Backend) -> DesiredProxy:
             SERVING,
             [RepointConnection("cnc_1", ("10.0.0.1", 10001), HERE)],
             id="the-router-has-another-port",
+        ),
+        pytest.param(
+            with_backends(replace(ONE, identity=SECOND_LIFE)),
+            replace(SERVING, identities={"cnc_1": FIRST_LIFE}),
+            [RepointConnection("cnc_1", HERE, HERE, SECOND_LIFE)],
+            id="the-router-has-a-new-life",
+        ),
+        pytest.param(
+            with_backends(replace(ONE, identity=FIRST_LIFE)),
+            replace(SERVING, identities={"cnc_1": FIRST_LIFE}),
+            [],
+            id="the-router-has-the-same-life",
+        ),
+        pytest.param(
+            with_backends(replace(ONE, identity=FIRST_LIFE)), SERVING, [], id="a-released-proxy-tells-of-no-life"
+        ),
+        pytest.param(
+            with_backends(replace(ONE, identity=SECOND_LIFE, confirmed=False)),
+            replace(SERVING, identities={"cnc_1": FIRST_LIFE}),
+            [],
+            id="a-life-that-is-not-known-to-listen-stays",
         ),
         pytest.param(
             with_backends(replace(ONE, endpoint=THERE, confirmed=False)), SERVING, [], id="not-known-to-listen-stays"

@@ -1,0 +1,166 @@
+"""Attaches a client that the proxy has authenticated to a backend.
+
+Stands where the release connects a client to the one backend whose turn it is. Ends with a WELCOME, which the release
+sends, or with the client turned away, which is done here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+
+from crossbar_cluster.core.backends import Backend
+from crossbar_cluster.proxy.backend_session import BackendSession
+from crossbar_cluster.proxy.frontend import CallsInFlight, lose, pass_on, turn_away
+from crossbar_cluster.proxy.handshake import Handshake, Principal
+from crossbar_cluster.proxy.pool import BackendPool, NoBackend, pool_of
+
+
+class AttachedClient:
+    """A client: the release's frontend session, and what is in flight for it.
+
+    :param frontend: the release's ``ProxyFrontendSession``.
+    """
+
+    def __init__(self, frontend: Any, pool: BackendPool, reactor: Any) -> None:
+        self._frontend = frontend
+        self._pool = pool
+        self._reactor = reactor
+        self._calls = CallsInFlight()
+        self._attaching: Deferred[None] | None = None
+
+    def attach(self, principal: Principal) -> Deferred[Joined]:
+        """:returns: fires once the client has a session; never, when it has been turned away or has left."""
+        joined: Deferred[Joined] = Deferred()
+        self._attaching = Deferred.fromCoroutine(self._attach(principal, joined))
+        self._attaching.addErrback(self._failed)
+        return joined
+
+    async def _attach(self, principal: Principal, joined: Deferred[Joined]) -> None:
+        try:
+            session, welcome = await self._pool.join(principal, self._session)
+        except NoBackend as e:
+            self._turn_away(principal, e)
+            return
+        self._take(session, welcome, principal)
+        joined.callback(Joined(session, welcome))
+
+    def _session(self, backend: Backend, handshake: Handshake) -> BackendSession:
+        return BackendSession(backend, handshake, self, self._reactor)
+
+    def _take(self, session: BackendSession, welcome: Any, principal: Principal) -> None:
+        frontend = self._frontend
+        frontend._controller._backends_by_frontend[frontend] = session
+        frontend._backend_session, frontend._session_id = session, welcome.session
+        frontend._realm, frontend._authid, frontend._authrole = welcome.realm, welcome.authid, welcome.authrole
+        frontend._authextra = welcome.authextra
+        frontend._authmethod, frontend._authprovider = principal.authmethod, principal.authprovider
+        frontend.log.info(
+            "proxy backend session joined: realm {realm}, authid {authid}, role {role}, session {session} on {backend}",
+            realm=welcome.realm,
+            authid=welcome.authid,
+            role=welcome.authrole,
+            session=welcome.session,
+            backend=session.backend.id,
+        )
+
+    def _turn_away(self, principal: Principal, why: NoBackend) -> None:
+        transport = self._frontend.transport
+        self._frontend.log.info(
+            "A client of realm {realm} from {peer} is turned away: {why}",
+            realm=principal.realm,
+            peer=transport.peer,
+            why=why,
+        )
+        turn_away(transport, why.reason, str(why))
+
+    def _failed(self, failure: Any) -> None:
+        if not failure.check(CancelledError):
+            self._frontend.log.failure("A client could not be attached", failure=failure)
+            if self._frontend.transport is not None:
+                turn_away(self._frontend.transport, "wamp.error.unavailable", "internal error")
+
+    def left(self) -> None:
+        """The client's connection has ended."""
+        if self._attaching is not None:
+            self._attaching.cancel()
+
+    def send(self, message: Any) -> None:
+        """A message of the client goes to its router."""
+        session = self._frontend._backend_session
+        if session is not None and session.transport is not None:  # else it is being closed
+            self._calls.sent(message)
+            session.transport.send(message)
+
+    # -- what its backend session tells -------------------------------------------------------------------------
+
+    def forward(self, message: Any) -> None:
+        """A message for the client."""
+        self._calls.answered(message)
+        transport = self._frontend.transport
+        if transport is not None:
+            pass_on(transport, message)
+
+    def ended(self, session: BackendSession, why: str | None) -> None:
+        """Its session has ended; unless it has left by itself, it is told to come back."""
+        frontend = self._frontend
+        self._pool.ended(session)
+        if why is not None:
+            frontend._controller._backends_by_frontend.pop(frontend, None)
+            frontend._backend_session = None
+            if frontend.transport is not None:
+                lose(frontend.transport, self._calls, f"{session.backend.id}: {why}")
+
+
+class Joined:
+    """A joined session as the release takes one: it asks to be told of the join, which has happened."""
+
+    def __init__(self, session: BackendSession, welcome: Any) -> None:
+        self._session = session
+        self._welcome = welcome
+
+    def on(self, event: str, handler: Any) -> None:
+        """Tell of what has happened already."""
+        if event == "join":
+            handler(self._session, self._welcome)
+
+
+def attach_client(frontend: Any, accepted: Any) -> Deferred[Joined] | None:
+    """Attach the client of a frontend session.
+
+    :param frontend: the release's ``ProxyFrontendSession``.
+    :param accepted: the ``Accept`` of its authentication.
+    :returns: see `AttachedClient.attach`; None when the release has to do it: its backends are not a master's.
+    """
+    pool = pool_of(frontend._controller)
+    if not pool.serves(accepted.realm, accepted.authrole):
+        return None
+    _remember_in_cookie(frontend.transport, accepted)
+    authextra = dict(accepted.authextra or {})
+    if frontend.transport.transport_details:
+        authextra["transport"] = frontend.transport.transport_details.marshal()
+    client = frontend._client = AttachedClient(frontend, pool, frontend._controller._reactor)
+    who = (accepted.realm, accepted.authid, accepted.authrole, accepted.authmethod, accepted.authprovider)
+    return client.attach(Principal(*who, authextra))
+
+
+def when_routed(frontend: Any, realm: str | None) -> Deferred[bool]:
+    """Wait until a client's realm may be known. :returns: fires with whether the client is still there."""
+    pool = pool_of(frontend._controller)
+    waiting: Deferred[Any] = Deferred.fromCoroutine(pool.routed(realm)) if realm else succeed(None)
+    return waiting.addCallback(lambda _: frontend.transport is not None)
+
+
+def _remember_in_cookie(transport: Any, accepted: Any) -> None:
+    """A client that is tracked by a cookie need not authenticate again, as in the release."""
+    store = getattr(transport.factory, "_cookiestore", None)
+    if store and hasattr(transport, "_cbtid"):
+        store.setAuth(
+            transport._cbtid,
+            accepted.authid,
+            accepted.authrole,
+            accepted.authmethod,
+            accepted.authextra,
+            accepted.realm,
+        )

@@ -1,0 +1,43 @@
+"""A connection to a backend that is being made, and can be dropped at every stage of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from crossbar_cluster.node.keepalive import keep_alive
+from crossbar_cluster.proxy.handshake import NotJoined, Unreachable
+
+
+class Attempt:
+    """:param failed: told why no connection came about."""
+
+    def __init__(self, failed: Callable[[NotJoined], None]) -> None:
+        self._failed = failed
+        self._connecting: Deferred[Any] | None = None
+        self._protocol: Any = None
+        self._dropped = False
+
+    def begin(self, connecting: Deferred[Any]) -> None:
+        """:param connecting: fires with the protocol when the connection stands, before it can carry messages."""
+        self._connecting = connecting
+        connecting.addCallbacks(self._made, self._not_made)
+
+    def _made(self, protocol: Any) -> None:
+        self._protocol = protocol
+        keep_alive(protocol.transport)
+        if self._dropped:
+            protocol.abort()
+
+    def _not_made(self, failure: Any) -> None:
+        self._failed(Unreachable(failure.getErrorMessage() or failure.type.__name__))
+
+    def drop(self) -> None:
+        """End it, now or as soon as it stands."""
+        self._dropped = True
+        if self._protocol is not None:
+            self._protocol.abort()
+        elif self._connecting is not None:
+            self._connecting.cancel()

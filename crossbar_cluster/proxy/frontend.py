@@ -1,0 +1,95 @@
+"""The client's side of a proxy: messages to and fro, and how a client is told that its session cannot go on.
+
+What standard clients make of an end decides how it is told. Autobahn|JS takes any GOODBYE and any ABORT, whatever the
+reason, for the end and never comes back; Autobahn|Python's Component comes back after an ABORT, but takes a clean close
+of a connection whose session has not joined for the end. All of them come back when a joined session loses its
+connection. So a lost backend is told by an error for each call in flight and by closing the connection, with a code
+that says "come back"; a client that cannot be let in is told by an ABORT if it runs Autobahn|Python, else by dropping
+its connection.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autobahn.wamp.exception import SerializationError, TransportLost
+from autobahn.wamp.message import Abort, Call, Error, Result
+from autobahn.wamp.websocket import WampWebSocketProtocol
+from autobahn.websocket.protocol import WebSocketProtocol
+
+UNAVAILABLE = "wamp.error.unavailable"
+CANCELED = "wamp.error.canceled"
+SERVICE_RESTART = 1012  # RFC 6455, registry of close codes: the client may reconnect
+_CLOSE_REASON_BYTES = 123  # RFC 6455, section 5.5: a control frame's payload has 125 bytes, of which the code takes 2
+
+
+class CallsInFlight:
+    """The calls of a client that no answer has come to yet."""
+
+    def __init__(self) -> None:
+        self._requests: set[int] = set()
+
+    def sent(self, message: Any) -> None:
+        """A message of the client goes to its router."""
+        if type(message) is Call:
+            self._requests.add(message.request)
+
+    def answered(self, message: Any) -> None:
+        """A message for the client has come from its router."""
+        kind = type(message)
+        if (kind is Result and not message.progress) or (kind is Error and message.request_type == Call.MESSAGE_TYPE):
+            self._requests.discard(message.request)
+
+    def errors(self, why: str) -> list[Error]:
+        """An answer to each: there will be no other."""
+        requests, self._requests = sorted(self._requests), set()
+        return [Error(Call.MESSAGE_TYPE, request, CANCELED, args=[why]) for request in requests]
+
+
+def pass_on(transport: Any, message: Any) -> None:
+    """Send a message to a client.
+
+    As the transport does it by itself, but without making up the log line of each message, coloured, that is thrown
+    away then: a quarter of a busy proxy's time (Autobahn 26).
+
+    :raises TransportLost: the client has gone.
+    :raises SerializationError: the client's serializer cannot say this.
+    """
+    if not isinstance(transport, WampWebSocketProtocol) or not transport.isOpen():
+        transport.send(message)
+        return
+    try:
+        payload, is_binary = transport._serializer.serialize(message)
+    except Exception as e:
+        raise SerializationError(f"a message for a client cannot be serialized: {e}") from e
+    transport.sendMessage(payload, is_binary)
+
+
+def lose(transport: Any, calls: CallsInFlight, why: str) -> None:
+    """End a joined client's connection because its router is lost. :param why: for people."""
+    try:
+        for error in calls.errors(why):
+            transport.send(error)
+        if isinstance(transport, WebSocketProtocol):
+            transport.sendCloseFrame(SERVICE_RESTART, why.encode("utf-8")[:_CLOSE_REASON_BYTES], False)
+        else:
+            transport.close()
+    except TransportLost:  # the client has gone as well
+        return
+
+
+def turn_away(transport: Any, reason: str, why: str) -> None:
+    """Answer a client that cannot be let in now, so that it comes back. :param why: for people."""
+    try:
+        if _comes_back_after_abort(transport):
+            transport.send(Abort(reason, why))
+        else:
+            transport.transport.loseConnection()
+    except TransportLost:
+        return
+
+
+def _comes_back_after_abort(transport: Any) -> bool:
+    if not isinstance(transport, WebSocketProtocol):
+        return True  # RawSocket: Autobahn|Python speaks it, browsers cannot
+    return str((transport.http_headers or {}).get("user-agent", "")).startswith("AutobahnPython")

@@ -1,0 +1,233 @@
+"""How a proxy gets a client onto a backend, and tells it when that is lost: time is in the test's hands."""
+
+from types import SimpleNamespace
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+
+from crossbar_cluster.core.backends import State
+
+KEY = ("realm1", "anonymous")
+
+
+class Log:
+    def __init__(self):
+        self.lines = []
+
+    def info(self, text, **values):
+        self.lines.append(text.format(**values))
+
+    warn = error = info
+
+
+class Session:
+    """One attempt on a backend; the test decides what becomes of it."""
+
+    def __init__(self, backend):
+        self.backend = backend
+        self.joined = Deferred()
+        self.lost = None
+        self.disconnected = False
+
+    def connect(self, connection):
+        raise AssertionError("no connection is made here")
+
+    def give_up(self):
+        from crossbar_cluster.proxy.handshake import Unreachable
+
+        if not self.joined.called:
+            self.joined.errback(Unreachable("no answer in time"))
+
+    def disconnect(self):
+        self.disconnected = True
+
+    def lose(self, why):
+        self.lost = why
+
+
+@pytest.fixture
+def pool(tmp_path):
+    from crossbar_cluster.proxy.pool import BackendPool
+
+    class Pool(BackendPool):
+        """No watch finds anything out by itself; attempts are kept."""
+
+        def __init__(self, controller, clock):
+            super().__init__(controller, clock)
+            self.attempts = []
+            self.clock = clock
+
+        async def _look(self, backend):
+            return None
+
+        def _connect(self, backend, session):
+            self.attempts.append(session)
+            return session
+
+        def up(self, backend_id):
+            self.backends.by_id[backend_id].reached(self.clock.seconds())
+            self._wake()
+
+    (tmp_path / "key.priv").write_text(f"private-key-ed25519: {'11' * 32}\n")
+    controller = SimpleNamespace(
+        log=Log(), node_id="proxy1", _cbdir=str(tmp_path), _uri_prefix="x", publish=lambda *args: None
+    )
+    clock = Clock()
+    controller._reactor = clock
+    pool = Pool(controller, clock)
+    connections = {i: SimpleNamespace(id=i, config=config(i)) for i in "ab"}
+    pool.follow(connections, {KEY: list(connections.values())})
+    return pool
+
+
+def config(worker, life="1"):
+    return {
+        "transport": {"endpoint": {"type": "tcp", "host": "127.0.0.1", "port": 1}},
+        "auth": {"cryptosign-proxy": {"type": "static"}},
+        "router": {"node": "router1", "worker": worker, "pubkey": "aa" * 32, "life": life},
+    }
+
+
+def joining(pool):
+    from crossbar_cluster.proxy.handshake import Principal
+
+    result = []
+    work = Deferred.fromCoroutine(pool.join(Principal("realm1", "x", "anonymous"), lambda b, _: Session(b)))
+    work.addBoth(result.append)
+    return work, result
+
+
+def fails(session, error):
+    session.joined.errback(error)
+
+
+def test_the_next_one_is_tried_at_once(pool):
+    from crossbar_cluster.proxy.handshake import Unreachable
+
+    for backend_id in "ab":
+        pool.up(backend_id)
+    _, result = joining(pool)
+    fails(pool.attempts[0], Unreachable("refused"))
+    assert [session.backend.id for session in pool.attempts] == ["a", "b"]
+    pool.attempts[1].joined.callback("welcome")
+    assert result == [(pool.attempts[1], "welcome")]
+    assert pool.describe()["b"]["clients"] == 1
+    pool.ended(pool.attempts[1])
+    assert pool.describe()["b"]["clients"] == 0
+
+
+def test_nobody_is_tried_that_is_not_up_and_the_wait_has_an_end(pool):
+    from crossbar_cluster.proxy.pool import WAIT_S, NoBackend
+
+    _, result = joining(pool)
+    pool.clock.advance(WAIT_S - 0.1)
+    assert not result and not pool.attempts
+    pool.clock.advance(0.1)
+    assert isinstance(result[0].value, NoBackend)
+    assert result[0].value.reason == "wamp.error.unavailable"
+
+
+def test_one_that_comes_up_meanwhile_serves_all_who_wait(pool):
+    results = [joining(pool)[1] for _ in range(3)]
+    pool.clock.advance(2.0)
+    pool.up("b")
+    assert len(pool.attempts) == 3
+    for session in pool.attempts:
+        session.joined.callback("welcome")
+    assert all(result and result[0][1] == "welcome" for result in results)
+
+
+def test_a_refusal_is_waited_out_and_then_passed_on(pool):
+    """The router may be about to start the realm, or to hear of this proxy."""
+    from crossbar_cluster.proxy.handshake import Refused
+    from crossbar_cluster.proxy.pool import WAIT_S, NoBackend
+
+    pool.up("a")
+    _, result = joining(pool)
+    for _ in range(100):
+        for session in pool.attempts:
+            if not session.joined.called:
+                fails(session, Refused("wamp.error.no_such_role", "no role"))
+        if result:
+            break
+        pool.clock.advance(0.1)
+    assert pool.clock.seconds() <= WAIT_S + 0.2
+    assert 5 <= len(pool.attempts) <= 20, "again and again, and not all the time"
+    assert isinstance(result[0].value, NoBackend)
+    assert (result[0].value.reason, str(result[0].value)) == ("wamp.error.no_such_role", "no role")
+    assert pool.backends.by_id["a"].is_up, "it has answered"
+
+
+def joined_on(pool, backend_id):
+    pool.up(backend_id)
+    _, result = joining(pool)
+    pool.attempts[-1].joined.callback("welcome")
+    assert result
+    return pool.attempts[-1]
+
+
+def test_clients_of_a_backend_that_fails_twice_are_told(pool):
+    from crossbar_cluster.proxy.handshake import Unreachable
+
+    session = joined_on(pool, "a")
+    backend = pool.backends.by_id["a"]
+    pool._failed(backend, Unreachable("no answer"))
+    assert session.lost is None
+    pool._failed(backend, Unreachable("no answer"))
+    assert session.lost == "the router does not answer any more"
+    assert backend.state is State.SUSPECT
+    assert "Backend a is lost: no answer" in pool._log.lines
+
+
+def test_a_new_life_ends_the_sessions_of_the_former_one(pool):
+    from crossbar_cluster.proxy.connections import life_of
+
+    session = joined_on(pool, "a")
+    pool.point("a", config("a"), same_life=True)
+    assert session.lost is None
+    pool.up("a")
+    pool.point("a", config("a", life="2"), same_life=False)
+    assert session.lost == "the router has been started anew"
+    assert pool.backends.by_id["a"].state is State.CONNECTING
+    assert life_of(pool.backends.by_id["a"].config) == "2"
+
+
+def test_a_client_that_leaves_while_it_joins_leaves_nothing_behind(pool):
+    pool.up("a")
+    work, result = joining(pool)
+    work.cancel()
+    assert result[0].check(CancelledError)
+    assert pool.attempts[0].disconnected
+    assert pool.describe()["a"]["clients"] == 0
+    assert not pool._waiting
+
+
+def test_a_client_that_leaves_while_it_waits_leaves_nothing_behind(pool):
+    work, result = joining(pool)
+    work.cancel()
+    assert result[0].check(CancelledError)
+    assert not pool._waiting
+
+
+def test_a_realm_that_is_gone_is_not_waited_for(pool):
+    from crossbar_cluster.proxy.pool import NoBackend
+
+    _, result = joining(pool)
+    pool.follow({}, {})
+    assert isinstance(result[0].value, NoBackend)
+
+
+def test_only_a_new_worker_waits_to_hear_of_a_realm(pool):
+    from crossbar_cluster.proxy.pool import NEW_S, WAIT_S
+
+    told = []
+    Deferred.fromCoroutine(pool.routed("realm2")).addCallback(told.append)
+    assert not told
+    pool.clock.advance(WAIT_S)
+    assert told == [None]
+    Deferred.fromCoroutine(pool.routed("realm1")).addCallback(told.append)
+    assert len(told) == 2, "it is known"
+    pool.clock.advance(NEW_S)
+    Deferred.fromCoroutine(pool.routed("realm2")).addCallback(told.append)
+    assert len(told) == 3, "by now it would have been told of"
