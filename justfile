@@ -26,8 +26,8 @@ lint: _venv
 bench *args: _venv
     .venv/bin/python bench/recovery.py {{args}}
 
-# the control plane's benches: repoint, idle or scale (just bench-control idle --help)
-bench-control name *args: _venv
+# the other benches: repoint, idle, scale or storm (just bench-of storm --help)
+bench-of name *args: _venv
     .venv/bin/python bench/{{name}}.py {{args}}
 
 # regenerate fingerprints.json and PATCHES.md after a patch or its record has changed
