@@ -6,8 +6,10 @@ sends, or with the client turned away, which is done here.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+from autobahn.wamp.exception import TransportLost
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from crossbar_cluster.core.backends import Backend
@@ -15,6 +17,8 @@ from crossbar_cluster.proxy.backend_session import BackendSession
 from crossbar_cluster.proxy.frontend import CallsInFlight, lose, pass_on, turn_away
 from crossbar_cluster.proxy.handshake import Handshake, Principal
 from crossbar_cluster.proxy.pool import BackendPool, NoBackend, pool_of
+
+PROTOCOL_VIOLATION = "wamp.error.protocol_violation"
 
 
 class AttachedClient:
@@ -100,7 +104,8 @@ class AttachedClient:
         self._calls.answered(message)
         transport = self._frontend.transport
         if transport is not None:
-            pass_on(transport, message)
+            with suppress(TransportLost):  # its connection is about to be closed
+                pass_on(transport, message)
 
     def ended(self, session: BackendSession, why: str | None) -> None:
         """Its session has ended; unless it has left by itself, it is told to come back."""
@@ -136,6 +141,10 @@ def attach_client(frontend: Any, accepted: Any) -> Deferred[Joined] | None:
     pool = pool_of(frontend._controller)
     if not pool.serves(accepted.realm, accepted.authrole):
         return None
+    if frontend._client is not None:  # it has said HELLO, or AUTHENTICATE, twice: one connection, one session
+        turn_away(frontend.transport, PROTOCOL_VIOLATION, "this connection has a session, or is about to get one")
+        frontend.transport.transport.loseConnection()
+        return Deferred()
     _remember_in_cookie(frontend.transport, accepted)
     authextra = dict(accepted.authextra or {})
     if frontend.transport.transport_details:

@@ -28,8 +28,13 @@ class Attempt:
     def _made(self, protocol: Any) -> None:
         self._protocol = protocol
         keep_alive(protocol.transport)
+        protocol.is_closed.addCallback(self._closed)  # what ends before it can carry messages tells no session
         if self._dropped:
             protocol.abort()
+
+    def _closed(self, result: Any) -> Any:
+        self._failed(Unreachable("the connection was closed"))
+        return result
 
     def _not_made(self, failure: Any) -> None:
         self._failed(Unreachable(failure.getErrorMessage() or failure.type.__name__))

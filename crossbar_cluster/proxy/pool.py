@@ -86,6 +86,7 @@ class BackendPool:
         self._log = controller.log
         self._watches: dict[str, Watch] = {}
         self._joined_on: dict[str, dict[Session, None]] = {}  #: backend id -> sessions
+        self._joining_on: dict[str, dict[Session, None]] = {}
         self._began_s = reactor.seconds()
         self._waiting: list[Deferred[None]] = []
         self._unproven_told: set[str] = set()  #: backends that the operator has been warned of
@@ -166,16 +167,21 @@ class BackendPool:
         while True:
             for backend in self.backends.in_turn(realm, role):
                 session = self._connect(backend, make(backend, self._handshake(backend, principal)))
+                config, joining = backend.config, self._joining_on.setdefault(backend.id, {})
+                joining[session] = None
                 try:
                     welcome = await self._joined(session, JOIN_WITHIN_S)
                 except Refused as e:
                     refused = e
                 except NotJoined as e:
-                    self._failed(backend, e)
-                    self._look_soon(backend.id)
+                    if backend.config is config:  # it has not been pointed elsewhere meanwhile
+                        self._failed(backend, e)
+                        self._look_soon(backend.id)
                 else:
                     self._joined_on.setdefault(backend.id, {})[session] = None
                     return session, welcome
+                finally:
+                    joining.pop(session, None)
             left_s = deadline_s - self._reactor.seconds()
             if left_s <= 0 or not self.backends.serving(realm, role):
                 raise self._no_backend(realm, role, refused)
@@ -269,8 +275,9 @@ class BackendPool:
         except CancelledError:
             raise
         except Exception as e:
-            if not isinstance(e, NotJoined):  # a bug, or a configuration that nobody can connect by
-                self._log.failure("Backend {backend} cannot be looked at", backend=backend.id)
+            if not isinstance(e, NotJoined):  # a bug, a key that cannot be read, or a configuration without sense
+                if backend.problem != repr(e):
+                    self._log.failure("Backend {backend} cannot be looked at", backend=backend.id)
                 e = NotJoined(repr(e))
             if backend.config is config:  # it has not been pointed elsewhere meanwhile
                 self._failed(backend, e)
@@ -308,8 +315,10 @@ class BackendPool:
             self._lose(backend.id, "the router does not answer any more")
 
     def _lose(self, connection_id: str, why: str) -> None:
-        for session in list(self._joined_on.pop(connection_id, {})):
-            session.lose(why)
+        for joined in list(self._joined_on.pop(connection_id, {})):
+            joined.lose(why)
+        for joining in list(self._joining_on.pop(connection_id, {})):
+            joining.give_up()  # whoever it is for tries the next one, and does not wait for this one's end
 
 
 def pool_of(controller: Any) -> BackendPool:

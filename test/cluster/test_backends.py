@@ -15,6 +15,7 @@ from autobahn.wamp.serializer import CBORSerializer
 from crossbar_cluster.lab.client import Client, JoinFailed
 from crossbar_cluster.lab.cluster import Cluster, loopback_cluster
 from crossbar_cluster.lab.namespaces import NamespaceNetwork, available
+from crossbar_cluster.lab.raw_client import RawClient, anonymous
 
 from .conftest import PATCHED
 
@@ -297,4 +298,35 @@ async def test_the_proxys_own_sessions_follow_their_router(two):
         await callee.register(lambda: "over HTTP", "test.bridged")
         assert "over HTTP" in await post(cluster, "test.bridged")
         await cluster.move(cluster.nodes["router1"], network.host())
+        await cluster.served("realm1", proxy, 30)
+
+
+async def test_one_connection_gets_one_session(two):
+    """However often it says HELLO: each session is a connection to the router, and costs it something."""
+    cluster, _ = two
+    client = await RawClient.connect(cluster.nodes["proxy1"].host.address, 8080, websocket=True)
+    before = (await backends(cluster))["router1"]["clients"]
+    for _ in range(5):
+        client.send(anonymous("realm1"))
+    with pytest.raises((EOFError, ConnectionError)):
+        async with asyncio.timeout(10):
+            while True:
+                await client.receive()
+    deadline = time.monotonic() + 10
+    while (await backends(cluster))["router1"]["clients"] > before:
+        assert time.monotonic() < deadline, "a session is left behind"
+        await asyncio.sleep(0.1)
+
+
+async def test_a_port_that_closes_at_once_is_no_router(two):
+    """As a load balancer's without anything behind it: a client does not wait for its session there."""
+    cluster, network = two
+    router, proxy = cluster.nodes["router1"], cluster.nodes["proxy1"]
+    worker = next(w for w in (await cluster.status())["workers"] if w["node"] == "router1")
+    former = router.host
+    await router.running.kill()
+    async with await asyncio.start_server(lambda reader, writer: writer.close(), former.address, worker["port"]):
+        found = await backend_is(cluster, "router1", "suspect")
+        assert "closed" in found["problem"] or "lost" in found["problem"], found
+        await cluster.move(router, network.host())
         await cluster.served("realm1", proxy, 30)

@@ -231,3 +231,28 @@ def test_only_a_new_worker_waits_to_hear_of_a_realm(pool):
     pool.clock.advance(NEW_S)
     Deferred.fromCoroutine(pool.routed("realm2")).addCallback(told.append)
     assert len(told) == 3, "by now it would have been told of"
+
+
+def test_whoever_joins_on_a_backend_that_is_lost_tries_the_next_one_at_once(pool):
+    from crossbar_cluster.proxy.handshake import Unreachable
+
+    for backend_id in "ab":
+        pool.up(backend_id)
+    _, result = joining(pool)
+    assert pool.attempts[0].backend.id == "a"
+    for _ in range(2):
+        pool._failed(pool.backends.by_id["a"], Unreachable("no answer"))
+    assert pool.attempts[1].backend.id == "b"
+    pool.attempts[1].joined.callback("welcome")
+    assert result
+    assert not any(pool._joining_on.values())
+
+
+def test_an_attempt_at_a_former_address_says_nothing_about_the_new_one(pool):
+    pool.up("a")
+    joining(pool)
+    pool.point("a", config("a", life="2"), same_life=False)
+    assert pool.attempts[0].joined.called
+    assert pool.backends.by_id["a"].failures == 0
+    pool.up("a")
+    assert len(pool.attempts) == 2
