@@ -91,6 +91,11 @@ class Configuration:
         """Whether anything is starting or stopping."""
         return any(unit.status in (STATUS_STARTING, STATUS_STOPPING) for unit in self.units)
 
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The authids of all nodes that are paired."""
+        return frozenset(node.name for node in self.nodes.values())
+
     def desired(self, key: WorkerKey) -> DesiredRouter | DesiredProxy | None:
         """What a worker is to run; None: it is not to run."""
         return self.routers.get(key) or self.proxies.get(key)

@@ -44,7 +44,9 @@ class ProxyReconciler(WorkerReconciler[DesiredProxy, ObservedProxy]):
         return desired and desired.located(self._plane.located)
 
     def plan(self, desired: DesiredProxy | None, observed: ObservedProxy) -> Plan:
-        return plan_proxy(desired, observed)
+        told, paired = observed.identities or {}, self._plane.configuration.names
+        expelled = (connection_id for connection_id, router in told.items() if router and router.node not in paired)
+        return plan_proxy(desired, observed, frozenset(expelled))
 
     def start_options(self) -> Any:
         return None

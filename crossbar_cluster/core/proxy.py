@@ -191,11 +191,13 @@ def at(endpoint: Endpoint) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def plan_proxy(desired: DesiredProxy | None, observed: ObservedProxy) -> Plan:
+def plan_proxy(desired: DesiredProxy | None, observed: ObservedProxy, expelled: frozenset[str] = frozenset()) -> Plan:
     """The stages that make a proxy worker serve what is desired; for None, those that end it.
 
     What leads clients to a backend comes first, each connection a strand of its own; then the transport opens; what is
     no longer wanted goes last, so that a realm has no moment without a route.
+
+    :param expelled: connections to routers that have been unpaired: better no route than one that leads there.
     """
     if desired is None:
         return STOP_WORKER if observed.running else ()
@@ -208,7 +210,7 @@ def plan_proxy(desired: DesiredProxy | None, observed: ObservedProxy) -> Plan:
     return plan_of(
         [_connection_strand(backend, desired, observed, kept) for backend in backends],
         frontend,
-        [_removals(desired, observed, kept)],
+        [_removals(desired, observed, kept, expelled)],
     )
 
 
@@ -263,7 +265,10 @@ def _is_another(backend: Backend, observed: ObservedProxy) -> bool:
 
 
 def _removals(
-    desired: DesiredProxy, observed: ObservedProxy, kept: Mapping[str, Mapping[str, Mapping[str, str]]]
+    desired: DesiredProxy,
+    observed: ObservedProxy,
+    kept: Mapping[str, Mapping[str, Mapping[str, str]]],
+    expelled: frozenset[str],
 ) -> list[Any]:
     realms = {realm.name: realm for realm in desired.realms}
     steps: list[Any] = []
@@ -273,7 +278,7 @@ def _removals(
         for route_id, route in sorted(routes.items()):
             ours = all(connection_id.startswith(CONNECTION_PREFIX) for connection_id in route.values())
             needed = {role for role in route if name in realms and role in realms[name].roles} - served
-            if ours and not needed and route_id not in kept.get(name, {}):
+            if ours and (not needed or expelled.issuperset(route.values())) and route_id not in kept.get(name, {}):
                 steps.append(StopRoute(name, route_id))
             else:
                 used |= set(route.values())

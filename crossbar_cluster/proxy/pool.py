@@ -108,6 +108,7 @@ class BackendPool:
         self.backends.follow({i: connection.config for i, connection in connections.items()}, ids)
         for gone in set(self._watches) - set(self.backends.by_id):
             self._watches.pop(gone).stop()
+            self._lose(gone, "the router does not serve this any more")
         for connection_id, backend in self.backends.by_id.items():
             if connection_id not in self._watches:
                 self._watches[connection_id] = Watch(backend, self._look, self._reactor)

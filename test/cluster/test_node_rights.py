@@ -246,6 +246,25 @@ class Late:
         return asyncio.ensure_future(self._sign(challenge))
 
 
+async def test_nobody_stays_on_an_unpaired_router_even_if_no_other_can_serve(rig):
+    """Its clients are told, nobody new is sent there; when it is paired again they are served again."""
+    cluster = rig.cluster
+    client = await cluster.client("realm1", rig.proxy1)
+    await rig.unpair(rig.router1)
+    async with asyncio.timeout(RECOVERY_S):
+        await client.gone
+    assert not await cluster.sessions_of("router1")
+    with pytest.raises(JoinFailed):
+        await cluster.client("realm1", rig.proxy1, timeout_s=20.0)
+    await rig.pair(rig.router1)
+    await cluster.served("realm1", rig.proxy1, RECOVERY_S)
+
+    async def back():
+        return await cluster.sessions_of("router1")
+
+    await until(back, BACK_WITHIN_S)
+
+
 async def test_an_unpaired_node_is_out_at_once_and_back_when_it_is_paired(rig):
     cluster = rig.cluster
     routers = await cluster.manage("routercluster.get_routercluster_by_name", "routers_realm1")

@@ -96,6 +96,7 @@ def with_backends(*backends: Backend) -> DesiredProxy:
         pytest.param(
             with_backends(replace(ONE, endpoint=THERE, confirmed=False)), SERVING, [], id="not-known-to-listen-stays"
         ),
+        pytest.param(with_backends(), SERVING, [], id="the-last-route-stays"),
         pytest.param(with_backends(Backend("cnc_1", ROUTER1)), SERVING, [], id="not-known-at-all-stays"),
         pytest.param(
             with_backends(replace(ONE, confirmed=False)),
@@ -347,3 +348,13 @@ def test_what_the_master_did_not_start_is_left_alone(desired: DesiredProxy | Non
         assert step != StopConnection("byhand")
         if isinstance(step, StopRoute) and step.realm in byhand:
             assert "byhand" not in observed.routes[step.realm][step.route_id].values()
+
+
+def test_no_route_leads_to_a_router_that_is_unpaired():
+    """Nobody else may serve the realm: better no route than one that leads to somebody who is not of this cluster."""
+    expelled = frozenset({"cnc_1"})
+    steps = list(steps_of(plan_proxy(with_backends(), SERVING, expelled)))
+    assert steps == [StopRoute("realm1", "route000"), StopConnection("cnc_1")]
+    replaced = steps_of(plan_proxy(with_backends(TWO), SERVING, expelled))
+    assert [type(step) for step in replaced] == [StartConnection, StartRoute, StopRoute, StopConnection]
+    assert list(steps_of(plan_proxy(DESIRED, SERVING, frozenset({"cnc_9"})))) == []
