@@ -103,6 +103,23 @@ async def test_a_released_proxy_gets_in_where_that_is_asked_for_and_cannot_follo
         await cluster.served("realm1", proxy)
 
 
+async def test_a_released_router_is_taken_by_its_name_unless_that_is_not_good_enough(tmp_path):
+    async with loopback_cluster(tmp_path) as (cluster, network):
+        router, proxy = await realm_on(cluster, network, master_patched=True, nodes_patched=True)
+        router.patched = False
+        await cluster.boot()
+        await configure(cluster, router, proxy)
+        line = await proxy.running.line("cannot prove who it is: it is taken by its name")
+        assert "Install crossbar-cluster on node router1" in line.text
+        assert len(proxy.running.find("taken by its name")) == 1
+        await proxy.running.kill()
+        proxy.settings["CROSSBAR_CLUSTER_UNPROVEN_ROUTERS"] = "refuse"
+        await cluster.start(proxy)
+        await proxy.running.line("CROSSBAR_CLUSTER_UNPROVEN_ROUTERS says to refuse it here", timeout_s=30)
+        with pytest.raises(JoinFailed):
+            await cluster.client("realm1", proxy, 20.0)
+
+
 async def test_released_master_with_patched_nodes(tmp_path):
     async with loopback_cluster(tmp_path) as (cluster, network):
         router, proxy = await realm_on(cluster, network, master_patched=False, nodes_patched=False)
