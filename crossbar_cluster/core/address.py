@@ -41,6 +41,8 @@ def parse_address(value: object) -> str:
         return _parse_name(value)
     if "%" in value or not _reachable(ip):
         raise InvalidAddress(f"{describe(value)} is no address that another host can reach: expected {ACCEPTED}")
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+        return f"::ffff:{ip.ipv4_mapped}"  # RFC 5952, section 5; Python spells it so only since 3.13
     return ip.compressed
 
 
