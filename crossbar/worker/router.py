@@ -25,11 +25,14 @@ PRINCIPALS = Record(
     kind="add",
     members=("update_router_principals",),
     why="Who may connect to a listener is fixed when it is started: a proxy node that is added later is turned away "
-    "until the router worker is restarted.",
+    "until the router worker is restarted, and one that is taken away goes on connecting, with all its clients.",
     retire="When the principals of a released router worker's transport can be changed while it runs.",
     relies_on=(
         "crossbar.worker.transport:RouterTransport.__init__",
-        "crossbar.router.auth.cryptosign:PendingAuthCryptosign.hello",
+        "crossbar.router.session:RouterSession.onHello",
+        "crossbar.router.session:RouterSession.leave",
+        "crossbar.router.session:RouterSession.onMessage",
+        "crossbar.router.router:Router.attach",
     ),
 )
 
@@ -108,7 +111,7 @@ def stop_router_realm_role(wrapped, instance, args, kwargs):
 @PRINCIPALS
 @wamp.register(None)
 def update_router_principals(self, transport_id, principals, details=None):
-    """Let these nodes connect to a listener from now on, and no others.
+    """Let these nodes connect to a listener from now on, and no others: sessions of others are ended.
 
     :param transport_id: run-time id of the listener.
     :param principals: authid -> role and authorized keys, as in the listener's configuration.

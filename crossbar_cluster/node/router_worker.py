@@ -90,22 +90,39 @@ def update_principals(controller: Any, transport_id: str, principals: Mapping[st
     # In place: the transport's sessions hold this dict. Nothing runs between the two calls.
     method["principals"].clear()
     method["principals"].update(principals)
-    for realm in controller.realms.values():
-        _end_foreign_sessions(controller, realm.router, principals)
-
-
-def _end_foreign_sessions(controller: Any, router: Any, principals: Mapping[str, Any]) -> None:
-    """End the sessions that have come through a node which may not connect any more, or has another key."""
-    ended = 0
-    for session in list(router._session_id_to_session.values()):
-        claim = getattr(getattr(getattr(session, "_pending_auth", None), "_backend_auth", None), "claim", None)
-        if claim is not None and claim.pubkey not in principals.get(claim.node, {}).get("authorized_keys", ()):
-            session.leave(NOT_PAIRED_REASON, f"node {claim.node} may not connect any more")
-            if session._transport is not None:
-                session._transport.close()
-            ended += 1
+    ended = sum(_end_foreign_sessions(controller.log, realm.router) for realm in controller.realms.values())
     if ended:
         controller.log.warn("{count} sessions of nodes that may not connect any more are ended", count=ended)
+
+
+def _end_foreign_sessions(log: Any, router: Any) -> int:
+    """End the sessions that have come through a node which may not connect any more. :returns: how many.
+
+    Each session knows how it has been let in, and asks the principals of the listener it has come through.
+    """
+    ended = 0
+    for session in list(router._session_id_to_session.values()):
+        auth = getattr(getattr(session, "_pending_auth", None), "_backend_auth", None)
+        if auth is None or auth.may_connect:
+            continue
+        try:
+            _end(session, f"node {auth.claim.node} may not connect any more")
+            ended += 1
+        except Exception as e:  # nobody asks again for the others
+            log.error("A session of node {node} could not be ended: {error!r}", node=auth.claim.node, error=e)
+    return ended
+
+
+def _end(session: Any, why: str) -> None:
+    """Tell a session to leave, as if it had answered, and close its connection. It may have been told before."""
+    transport = session._transport
+    try:
+        if not session._goodbye_sent:
+            session.leave(NOT_PAIRED_REASON, why)
+        session.onMessage(Goodbye())
+    finally:
+        if transport is not None and transport.isOpen():
+            transport.close()
 
 
 def _port(transport: Any) -> int | None:
