@@ -18,6 +18,7 @@ from autobahn.wamp.role import DEFAULT_CLIENT_ROLES
 from crossbar_cluster.operator.client import CBORSerializer  # imports Autobahn for asyncio, without what that prints
 
 _SERIALIZER = CBORSerializer()
+ANSWER_WITHIN_S = 10.0
 _MASK = bytes(4)  # a mask of zeros leaves the payload as it is
 
 
@@ -98,9 +99,10 @@ class RawClient:
         return answer
 
     async def ask(self, said: message.Message) -> Any:
-        """Send, and wait for the next message."""
+        """Send, and wait for the next message. :raises TimeoutError: none has come within `ANSWER_WITHIN_S`."""
         self.send(said)
-        return await self.receive()
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            return await self.receive()
 
     def close(self) -> None:
         self._writer.close()

@@ -1,5 +1,6 @@
 """Whoever reaches a router worker without the key of a node that may connect gets nowhere. From the wire."""
 
+import asyncio
 import contextlib
 import os
 
@@ -199,14 +200,38 @@ async def test_nonces_are_never_repeated(port):
     assert len(challenges) == 5
 
 
+async def joined(port, **changes) -> tuple[RawClient, message.Welcome]:
+    """A session that has come through the proxy."""
+    client, extra = await port.challenged(port.hello(**changes))
+    answer = await client.ask(message.Authenticate(signed(port.cluster.node_key(port.proxy), extra)))
+    assert isinstance(answer, message.Welcome), answer
+    return client, answer
+
+
+@pytest.mark.parametrize("transport", ["text", 7, {"channel_type": "nonsense"}, {"is_secure": "perhaps"}, {"own": []}])
+async def test_a_transport_that_is_none_is_refused_at_hello(port, transport):
+    """A proxy tells over what its client has come. What makes no sense would leave half a session behind."""
+    mark = port.router.running.mark()
+    answer = await port.refusal(port.hello(proxy_authextra={"transport": transport}))
+    assert answer.reason == "wamp.error.authentication_failed"
+    assert "transport" in answer.message
+    assert not port.router.running.find("Traceback", since=mark)
+
+
 async def test_the_sessions_of_a_node_that_may_not_connect_any_more_end(port):
-    client, extra = await port.challenged()
-    key = port.cluster.node_key(port.proxy)
-    assert isinstance(await client.ask(message.Authenticate(signed(key, extra))), message.Welcome)
+    """Also behind one that has been told to leave before, and does not."""
+    stubborn, welcome = await joined(port)
+    client, _ = await joined(port)
+    killed = await client.ask(message.Call(1, "wamp.session.kill", args=[welcome.session]))
+    assert isinstance(killed, message.Result), killed
+    async with asyncio.timeout(10):
+        assert isinstance(await stubborn.receive(), message.Goodbye)
     prefix = f"crossbarfabriccenter.node.{port.router.name}.worker.{port.worker}"
     await port.cluster.call(f"{prefix}.update_router_principals", f"tnp_{port.worker}", {})
-    answer = await client.receive()
-    assert isinstance(answer, message.Goodbye), answer
-    with pytest.raises((EOFError, ConnectionError)):
-        await client.receive()
+    async with asyncio.timeout(10):
+        answer = await client.receive()
+        assert isinstance(answer, message.Goodbye), answer
+        for each in (client, stubborn):
+            with pytest.raises((EOFError, ConnectionError)):
+                await each.receive()
     assert "no node proxy1 may connect" in (await port.refusal(port.hello())).message

@@ -3,6 +3,7 @@
 import pytest
 import pytest_asyncio
 
+from crossbar_cluster.core.router import LISTENING_PORTS
 from crossbar_cluster.lab.cluster import Cluster
 from crossbar_cluster.lab.namespaces import NamespaceNetwork, available
 
@@ -44,6 +45,17 @@ async def reschedule(pods, host, cluster_ip=""):
 async def test_by_address(pods):
     for _ in range(2):
         await reschedule(pods, pods[1].host())
+
+
+@pytest.mark.parametrize("ipv6", [False, True], ids=["ipv4", "ipv6"])
+async def test_the_router_listens_at_its_address_only(pods, ipv6):
+    host = pods[1].host(ipv6=ipv6)
+    await reschedule(pods, host)
+    port = LISTENING_PORTS[0]
+    (await host.connect(host.address, port)).close()
+    for address in ("127.0.0.1", "::1"):
+        with pytest.raises(ConnectionRefusedError):
+            (await host.connect(address, port)).close()
 
 
 async def test_by_host_name(pods):

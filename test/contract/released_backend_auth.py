@@ -2,7 +2,8 @@
 
 from types import SimpleNamespace
 
-from autobahn.wamp.types import Accept, Challenge, Deny
+import pytest
+from autobahn.wamp.types import Accept, Challenge, Deny, TransportDetails
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
@@ -85,8 +86,81 @@ def test_what_has_changed_since_hello_counts(tmp_path):
     assert isinstance(auth.authenticate(signed), Deny)
 
 
-def test_nobody_authenticates_without_a_challenge(tmp_path):
+def test_the_client_s_tls_channel_is_known_by_its_id(tmp_path):
+    """The released router cannot read it as the proxy has it, and then tells nobody of the session."""
+    over = TransportDetails(channel_type=TransportDetails.CHANNEL_TYPE_TLS, channel_id={"tls-unique": bytes(range(32))})
     auth = pending(tmp_path)
+    extra = GOOD | {"proxy_authextra": {"x": 1, "transport": over.marshal()}}
+    accepted = auth.authenticate(signature(hello(auth, authextra=extra)))
+    assert isinstance(accepted, Accept), accepted
+    assert accepted.authextra["x"] == 1
+    assert TransportDetails.parse(accepted.authextra["transport"]).channel_id == {"tls-unique": bytes(range(32))}
+
+
+@settings(deadline=None, max_examples=200)
+@given(anything | st.dictionaries(st.sampled_from(list(TransportDetails().marshal())), anything))
+def test_a_transport_is_one_that_the_router_can_read_or_is_refused(tmp_path_factory, transport):
+    extra = GOOD | {"proxy_authextra": {"transport": transport}}
+    auth = pending(tmp_path_factory.getbasetemp())
+    answer = hello(auth, authextra=extra)
+    if isinstance(answer, Deny):
+        assert "transport" in answer.message
+    else:
+        TransportDetails.parse(auth.authenticate(signature(answer)).authextra["transport"])
+
+
+class Session:
+    """One of a router, that has come through a node."""
+
+    def __init__(self, auth, goodbye_sent=False, fails=False):
+        self._pending_auth = auth
+        self._goodbye_sent = goodbye_sent
+        self._fails = fails
+        self._transport = SimpleNamespace(isOpen=lambda: not self.closed, close=self._close)
+        self.closed, self.left = False, None
+
+    def _close(self):
+        self.closed = True
+
+    def leave(self, reason, message):
+        assert not self._goodbye_sent, "the released session raises"
+        self.left = reason
+
+    def onMessage(self, message):
+        if self._fails:
+            raise RuntimeError("a session that is broken")
+
+
+def test_new_principals_end_the_sessions_of_others_and_no_more(tmp_path):
+    from crossbar_cluster.node.router_worker import update_principals
+
+    def let_in(principals):
+        auth = pending(tmp_path, principals)
+        assert isinstance(auth.authenticate(signature(hello(auth))), Accept)
+        return auth
+
+    ours, elsewhere = dict(PRINCIPALS), dict(PRINCIPALS)  # of two listeners
+    stubborn, broken = Session(let_in(ours), goodbye_sent=True), Session(let_in(ours), fails=True)
+    foreign, other, own = Session(let_in(ours)), Session(let_in(elsewhere)), Session(None)
+    sessions = dict(enumerate((stubborn, broken, foreign, other, own)))
+    config = {"config": {"auth": {"cryptosign-proxy": {"principals": ours}}}}
+    controller = SimpleNamespace(
+        transports={"t": SimpleNamespace(marshal=lambda: config)},
+        realms={"r": SimpleNamespace(router=SimpleNamespace(_session_id_to_session=sessions))},
+        log=SimpleNamespace(warn=lambda *a, **k: None, error=lambda *a, **k: None),
+    )
+    update_principals(
+        controller, "t", dict(PRINCIPALS) | {"another": {"role": "rlink", "authorized_keys": ["11" * 32]}}
+    )
+    assert not any(session.closed for session in sessions.values()), "it is still among them"
+    update_principals(controller, "t", {"proxy1": {"role": "rlink", "authorized_keys": ["11" * 32]}})
+    assert [session.closed for session in sessions.values()] == [True, True, True, False, False]
+    assert foreign.left == "wamp.close.auth-changed"
+
+
+@pytest.mark.parametrize("principals", [PRINCIPALS, {}])
+def test_nobody_authenticates_without_a_challenge(tmp_path, principals):
+    auth = pending(tmp_path, principals)
     assert isinstance(hello(auth, authid="nobody"), Deny)
     assert isinstance(auth.authenticate("00" * 96), Deny)
 
