@@ -11,7 +11,7 @@ import pytest
 from crossbar_cluster.lab.process import NodeProcess
 
 CLIENTS = Path(__file__).parent / "clients"
-MOVES = int(os.environ.get("LAB_MOVES", "10"))
+MOVES = int(os.environ.get("LAB_MOVES", "3"))
 AUTOBAHN_JS = "autobahn@22.11.1"
 BACK_WITHIN_S = 40.0
 
