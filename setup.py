@@ -95,7 +95,7 @@ TEST = [
     "pytest>=8",
     "pytest-asyncio>=0.24",
     "pytest-timeout>=2.3",
-    "pytest-xdist>=3.7",
+    "pytest-xdist>=3.5",
     "hypothesis>=6.100",
     "setuptools>=77,<85",
 ]
