@@ -38,6 +38,8 @@ class BackendSession:
     :param trial: only see who answers: whether it is the router worker that is meant, and lets this proxy in.
     """
 
+    _authid = None  # Autobahn's WebSocket transport reads it for its log
+
     def __init__(self, backend: Backend, handshake: Handshake, client: Client | None, clock: Any) -> None:
         self.backend = backend
         #: fires with the WELCOME, a trial with the CHALLENGE that has been found right; fails with `NotJoined`

@@ -120,6 +120,8 @@ class Handshake:
         nonce = nonce_in(extra)
         if nonce is None:
             raise ValueError("there is no proof")
+        if self.router is None and self.name is not None:
+            raise ValueError("the plain release asks for nothing")
         router = self.router or router_in(extra)
         connection = Connection(router, self.proxy.key.public, self.nonce, nonce)
         VerifyKey(bytes.fromhex(router.pubkey)).verify(connection.proof, signature_in(extra))

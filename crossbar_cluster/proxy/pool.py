@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from autobahn.wamp.component import _create_transport
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 
 from crossbar_cluster.core.backends import Backend, Backends
 from crossbar_cluster.core.proof import RouterIdentity
@@ -166,7 +167,10 @@ class BackendPool:
         deadline_s = self._reactor.seconds() + WAIT_S
         refused: Refused | None = None
         while True:
+            failed = False
             for backend in self.backends.in_turn(realm, role):
+                if not backend.is_up:
+                    continue
                 session = self._connect(backend, make(backend, self._handshake(backend, principal)))
                 config, joining = backend.config, self._joining_on.setdefault(backend.id, {})
                 joining[session] = None
@@ -174,10 +178,10 @@ class BackendPool:
                     welcome = await self._joined(session, JOIN_WITHIN_S)
                 except Refused as e:
                     refused = e
-                except NotJoined as e:
+                except NotJoined:
+                    failed = True
                     if backend.config is config:  # it has not been pointed elsewhere meanwhile
-                        self._failed(backend, e)
-                        self._look_soon(backend.id)
+                        self._look_soon(backend.id)  # only that counts: a client may fail by what it has said itself
                 else:
                     self._joined_on.setdefault(backend.id, {})[session] = None
                     return session, welcome
@@ -186,7 +190,10 @@ class BackendPool:
             left_s = deadline_s - self._reactor.seconds()
             if left_s <= 0 or not self.backends.serving(realm, role):
                 raise self._no_backend(realm, role, refused)
-            await self._change(min(left_s, REFUSED_PAUSE_S) if refused else left_s)
+            if failed:  # whatever a look finds meanwhile: one client must not storm a router
+                await deferLater(self._reactor, min(left_s, REFUSED_PAUSE_S))
+            else:
+                await self._change(min(left_s, REFUSED_PAUSE_S) if refused else left_s)
 
     def ended(self, session: Session) -> None:
         """A joined session has ended."""
@@ -270,6 +277,8 @@ class BackendPool:
     # -- how backends are ---------------------------------------------------------------------------------------
 
     async def _look(self, backend: Backend) -> None:
+        if not backend.routes:  # nothing to ask for; clients that are there stay
+            return
         config = backend.config
         try:
             await self._try(backend)
@@ -291,7 +300,7 @@ class BackendPool:
         """:raises NotJoined:"""
         self._check_unproven(backend)
         refused: Refused | None = None
-        for realm, role in sorted(backend.routes) or [("", "")]:
+        for realm, role in sorted(backend.routes):
             handshake = self._handshake(backend, Principal(realm, f"proxy-{self.node.authid}", role))
             session = self._connect(backend, BackendSession(backend, handshake, None, self._reactor))
             try:

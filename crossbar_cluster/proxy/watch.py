@@ -62,7 +62,7 @@ class Watch:
             self._again = False
             pause_s = 0.0
         elif self._backend.is_up and not self._backend.failures:
-            pause_s = max(EVERY_S - self._unheard_s, 0.0) + uniform(0.0, JITTER_S)
+            pause_s = max(EVERY_S - self._unheard_s, JITTER_S) + uniform(0.0, JITTER_S)
         else:
             pause_s = self._backend.retry_s * uniform(0.9, 1.0)
         self._timer = self._clock.callLater(pause_s, self._on_time)

@@ -255,4 +255,6 @@ def test_an_attempt_at_a_former_address_says_nothing_about_the_new_one(pool):
     assert pool.attempts[0].joined.called
     assert pool.backends.by_id["a"].failures == 0
     pool.up("a")
+    assert len(pool.attempts) == 1, "one client does not storm a router"
+    pool.clock.advance(0.5)
     assert len(pool.attempts) == 2
