@@ -28,8 +28,9 @@ from autobahn.wamp.role import DEFAULT_CLIENT_ROLES
 from rich.table import Table
 from simulation import Tell, run_benchmark, software
 
+from crossbar_cluster.core.proof import METHOD, NONCE_BYTES, PART, hello_part
 from crossbar_cluster.lab.cluster import PROXY_PORT, Cluster, Node, loopback_cluster
-from crossbar_cluster.lab.raw_client import RawClient, anonymous
+from crossbar_cluster.lab.raw_client import RawClient, anonymous, signed
 
 REALM = "realm1"
 CALLERS = 10
@@ -106,19 +107,13 @@ def straight_at(cluster: Cluster, proxy: Node, address: str, port: int) -> Calla
         "proxy_authid": "bench",
         "proxy_authrole": "anonymous",
         "proxy_authextra": None,
-        "x_cb_cluster": {"version": 1, "nonce": "00" * 32},  # the release passes over it
+        PART: hello_part(bytes(NONCE_BYTES)),  # the release passes over it
     }
-    hello = message.Hello(
-        REALM, DEFAULT_CLIENT_ROLES, authmethods=["cryptosign-proxy"], authid=proxy.name, authextra=authextra
-    )
-
-    def sign(extra: Any) -> str:
-        challenge = bytes.fromhex(extra["challenge"])
-        return (key._key.sign(challenge).signature + challenge).hex()
+    hello = message.Hello(REALM, DEFAULT_CLIENT_ROLES, authmethods=[METHOD], authid=proxy.name, authextra=authextra)
 
     async def join() -> RawClient:
         client = await RawClient.connect(address, port, websocket=False)
-        await client.join(hello, sign)
+        await client.join(hello, lambda extra: signed(key, extra))
         return client
 
     return join

@@ -15,9 +15,8 @@ from uuid import UUID
 from autobahn.wamp.types import Deny, PublishOptions
 from twisted.internet.defer import Deferred
 
-UNPAIRED = "fabric.auth-failed.node-unpaired"  #: as the released authenticator refuses those it does not know
-#: Tells a node to connect again; the released master closes with it too. The node is refused then, and waits.
-CHANGED_REASON = "wamp.close.auth-changed"
+from crossbar_cluster.core.rights import AUTH_CHANGED, UNPAIRED
+
 #: What the domain controller publishes on its own realm, for users.
 _EVENTS = frozenset(f"crossbarfabriccenter.mrealm.on_node_{what}" for what in ("paired", "unpaired"))
 #: On the master's own node router, without a payload. Each worker of a master may publish below this prefix there.
@@ -110,7 +109,7 @@ async def close_sessions(manager: Any, paired: Pairing | None, reactor: Any) -> 
             f"crossbar.worker.{paired.router}.kill_by_authid",
             paired.realm,
             paired.authid,
-            reason=CHANGED_REASON,
+            reason=AUTH_CHANGED,  # the node connects again, is refused, and waits
             message=f"node {paired.authid} is not paired any more",
         )
         closed: list[int] = await calling.addTimeout(ANSWER_WITHIN_S, reactor)

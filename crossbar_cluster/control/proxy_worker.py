@@ -8,6 +8,7 @@ from typing import Any
 from crossbar._util import get_free_tcp_port
 from crossbar_cluster.control.nodes import NO_SUCH_OBJECT, NO_SUCH_PROCEDURE, NOT_RUNNING, NodeCallFailed, or_none
 from crossbar_cluster.control.worker import NO_SNAPSHOT, NotAsConfigured, WorkerReconciler
+from crossbar_cluster.core.proof import METHOD
 from crossbar_cluster.core.proxy import (
     TRANSPORT_ID,
     DesiredProxy,
@@ -133,7 +134,7 @@ def _connection_config(connection_id: str, endpoint: Endpoint, identity: RouterL
     return {
         "router": asdict(identity) if identity else None,  # the plain release passes over it
         "transport": {"type": "rawsocket", "endpoint": where, "url": f"ws://{connection_id}", "serializer": "cbor"},
-        "auth": {"cryptosign-proxy": {"type": "static"}},
+        "auth": {METHOD: {"type": "static"}},
     }
 
 

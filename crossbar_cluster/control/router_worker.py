@@ -6,6 +6,7 @@ from typing import Any
 
 from crossbar_cluster.control.nodes import NO_SUCH_OBJECT, or_none
 from crossbar_cluster.control.worker import NO_SNAPSHOT, WorkerReconciler
+from crossbar_cluster.core.proof import METHOD
 from crossbar_cluster.core.router import (
     LISTENING_PORTS,
     DesiredRouter,
@@ -97,7 +98,7 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
             "endpoint": {"type": "tcp", "portrange": [LISTENING_PORTS[0], LISTENING_PORTS[-1]]},
             "options": {},
             "serializers": ["cbor"],
-            "auth": {"cryptosign-proxy": {"type": "static", "principals": desired.principals}},
+            "auth": {METHOD: {"type": "static", "principals": desired.principals}},
         }
         started = await self.call("start_router_transport", desired.transport_id, config)
         life = self.observed.life if self.observed else None

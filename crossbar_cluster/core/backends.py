@@ -1,7 +1,7 @@
 """The backends of a proxy worker: where they are, how they are, and whose turn it is. Pure; time is an argument.
 
-A backend is a router worker, known by its connection id; its address is data on it. Told of by the master (`point`,
-`forget`, `serve`) and by what becomes of connections to it (`reached`, `failed`).
+A backend is a router worker, known by its connection id; its address is data on it. Told of by the master (`follow`,
+`point`) and by what becomes of looks at it (`reached`, `failed`).
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ class Backends:
 
     def in_turn(self, realm: str, role: str) -> list[Backend]:
         """Those that are up, in the order in which a new client is to try them: round robin."""
-        ids = self._serving.get((realm, role), ())
-        up = [self.by_id[connection_id] for connection_id in ids if self.by_id[connection_id].is_up]
+        backends = (self.by_id[connection_id] for connection_id in self.serving(realm, role))
+        up = [backend for backend in backends if backend.is_up]
         if not up:
             return []
         turn = self._turns[realm, role] = self._turns.get((realm, role), -1) + 1
@@ -116,5 +116,5 @@ class Backends:
 
     def problems(self, realm: str, role: str) -> list[str]:
         """What is wrong with those that are not up, for people."""
-        found = (self.by_id[connection_id] for connection_id in self._serving.get((realm, role), ()))
+        found = (self.by_id[connection_id] for connection_id in self.serving(realm, role))
         return [f"{backend.id}: {backend.problem or backend.state.value}" for backend in found if not backend.is_up]

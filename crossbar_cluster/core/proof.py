@@ -24,6 +24,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+#: The authentication method of proxies at router workers.
+METHOD = "cryptosign-proxy"
 #: The part of authextra, in HELLO and CHALLENGE, that the two ends exchange.
 PART = "x_cb_cluster"
 VERSION = 1
@@ -90,24 +92,28 @@ def nonce_in(extra: Any) -> bytes | None:
     :returns: None when it sent no such part: it runs the plain release.
     :raises ValueError: it sent one that makes no sense.
     """
-    part = extra.get(PART) if isinstance(extra, Mapping) else None
+    part = _part(extra)
     return None if part is None else _bytes_in(part, "nonce", NONCE_BYTES)
 
 
 def signature_in(extra: Any) -> bytes:
     """The router's signature in a CHALLENGE's ``extra``. :raises ValueError: there is none that makes sense."""
-    return _bytes_in(extra.get(PART) if isinstance(extra, Mapping) else None, "signature", SIGNATURE_BYTES)
+    return _bytes_in(_part(extra), "signature", SIGNATURE_BYTES)
 
 
 def router_in(extra: Any) -> RouterIdentity:
     """Who the router says it is, in a CHALLENGE's ``extra``. :raises ValueError: it does not."""
-    part = extra.get(PART) if isinstance(extra, Mapping) else None
+    part = _part(extra)
     said = part.get("router") if isinstance(part, Mapping) else None
     texts = [said.get(name) for name in ("node", "worker", "pubkey")] if isinstance(said, Mapping) else []
     match texts:
         case [str(node), str(worker), str(pubkey)]:
             return RouterIdentity(node, worker, pubkey)
     raise ValueError(f"{PART} does not say who the router is")
+
+
+def _part(extra: Any) -> Any:
+    return extra.get(PART) if isinstance(extra, Mapping) else None
 
 
 def _bytes_in(part: Any, name: str, length: int) -> bytes:

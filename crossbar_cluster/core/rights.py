@@ -20,6 +20,10 @@ HEARTBEATS = frozenset({f"{OF_NODES}on_heartbeat", f"{OF_NODES}on_worker_heartbe
 #: A node tests its uplink with it.
 MASTER_STATUS = "crossbarfabriccenter.mrealm.get_status"
 
+#: ABORT of a node that is not paired, and GOODBYE of one that is not any more, as the released master has them.
+UNPAIRED = "fabric.auth-failed.node-unpaired"
+AUTH_CHANGED = "wamp.close.auth-changed"
+
 #: What a node's controller signs with the node's key: for its own workers, never for anybody on the management realm.
 SIGNING = frozenset({"sign", "sign_challenge"})
 WORKER_ROLE = "crossbar.worker."

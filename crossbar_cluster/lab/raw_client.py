@@ -12,7 +12,7 @@ import os
 import struct
 from typing import Any
 
-from autobahn.wamp import message
+from autobahn.wamp import cryptosign, message
 from autobahn.wamp.role import DEFAULT_CLIENT_ROLES
 
 from crossbar_cluster.operator.client import CBORSerializer  # imports Autobahn for asyncio, without what that prints
@@ -106,6 +106,12 @@ class RawClient:
 
     def close(self) -> None:
         self._writer.close()
+
+
+def signed(key: cryptosign.CryptosignKey, extra: Any) -> str:
+    """The signature that answers a CHALLENGE, as the wire has it (WAMP-cryptosign without channel binding)."""
+    challenge = bytes.fromhex(extra["challenge"])
+    return str((key._key.sign(challenge).signature + challenge).hex())
 
 
 def anonymous(realm: str) -> message.Hello:

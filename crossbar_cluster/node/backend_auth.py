@@ -18,18 +18,18 @@ from autobahn.wamp.types import Accept, Challenge, Deny, TransportDetails
 from nacl.exceptions import CryptoError
 from nacl.signing import VerifyKey
 
-from crossbar_cluster.core.proof import NONCE_BYTES, PART, Connection, RouterIdentity, challenge_part, nonce_in
+from crossbar_cluster.core.news import Seldom
+from crossbar_cluster.core.proof import METHOD, NONCE_BYTES, PART, Connection, RouterIdentity, challenge_part, nonce_in
 from crossbar_cluster.core.router import RLINK_ROLE
 from crossbar_cluster.node.key import node_key
 from crossbar_cluster.node.settings import UNPROVEN_PROXIES
 
-METHOD = "cryptosign-proxy"
 #: Roles that every realm has, for links between routers and for a router's own sessions.
 NOT_OF_CLIENTS = (RLINK_ROLE, "trusted")
 TOLD_EACH_S = 60.0
 SIGNED_BYTES = 96  #: a signature of 64 bytes, and the 32 bytes that it is of
 
-_told_s: dict[str, float] = {}  # node -> when a refusal or an exception for it was last logged
+_told = Seldom(TOLD_EACH_S)  # of nodes: that they are refused, or let in without a proof
 
 
 class Denied(Exception):
@@ -156,9 +156,7 @@ class BackendAuth:
         return Denied(f"node {claim.node} has to prove its key, and the plain release cannot: upgrade this proxy").deny
 
     def _tell(self, node: str, what: str) -> None:
-        now_s = time.monotonic()
-        if now_s - _told_s.get(node, -TOLD_EACH_S) >= TOLD_EACH_S:
-            _told_s[node] = now_s
+        if _told.due(node, time.monotonic()):
             self._log.warn(
                 f"Whoever connects as proxy node {{node}} {what}", node=node, variable=UNPROVEN_PROXIES.variable
             )

@@ -15,7 +15,6 @@ from crossbar_cluster.core.keyfile import parse_tags
 class NodeKey:
     """An Ed25519 key pair."""
 
-    private: str  #: seed, hex
     public: str  #: hex
     signing_key: SigningKey
 
@@ -33,4 +32,4 @@ def node_key(cbdir: str) -> NodeKey:
     """
     private = parse_tags((Path(cbdir) / "key.priv").read_text(encoding="utf-8"))["private-key-ed25519"]
     signing_key = SigningKey(bytes.fromhex(private))
-    return NodeKey(private, signing_key.verify_key.encode().hex(), signing_key)
+    return NodeKey(signing_key.verify_key.encode().hex(), signing_key)

@@ -10,8 +10,8 @@ from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.message import Goodbye
 
 from crossbar_cluster.core.digest import digest
-
-NOT_PAIRED_REASON = "wamp.close.auth-changed"  #: as the released master has it
+from crossbar_cluster.core.proof import METHOD
+from crossbar_cluster.core.rights import AUTH_CHANGED
 
 #: Of this process.
 LIFE = secrets.token_hex(8)
@@ -39,7 +39,7 @@ def snapshot_of(controller: Any) -> dict[str, Any]:
 
 def _method(transport: Any) -> Any:
     """How proxies authenticate at a transport of the worker: the very configuration that its sessions look into."""
-    return transport.marshal()["config"].get("auth", {}).get("cryptosign-proxy", {})
+    return transport.marshal()["config"].get("auth", {}).get(METHOD, {})
 
 
 def update_role(controller: Any, realm_id: str, role_id: str, config: Mapping[str, Any]) -> None:
@@ -118,7 +118,7 @@ def _end(session: Any, why: str) -> None:
     transport = session._transport
     try:
         if not session._goodbye_sent:
-            session.leave(NOT_PAIRED_REASON, why)
+            session.leave(AUTH_CHANGED, why)
         session.onMessage(Goodbye())
     finally:
         if transport is not None and transport.isOpen():

@@ -36,10 +36,11 @@ from twisted.logger import ILogObserver, Logger
 from txaio import make_logger
 from zope.interface import implementer  # type: ignore[import-untyped]
 
+from crossbar_cluster.core.news import Seldom
+from crossbar_cluster.core.rights import UNPAIRED
 from crossbar_cluster.node.pings import PING_ANSWER_WITHIN_S, PING_EVERY_S
 
 URL_VARIABLE = "CROSSBAR_FABRIC_URL"
-NODE_UNPAIRED = "fabric.auth-failed.node-unpaired"
 FIRST_DELAY_S = 0.5
 DELAY_AT_MOST_S = 5.0
 DELAY_GROWTH = 1.5
@@ -97,7 +98,7 @@ class Uplink:
         self._joined = False  # the present connection, or the one that has just ended, has had its session joined
         self._trouble = ""  # why the last attempt failed
         self._refused = False  # the master answered that it does not know the node
-        self._told: dict[str, float] = {}  # when the operator was last told what
+        self._told = Seldom(REMIND_AFTER_S)  # what the operator was told
         self._session: Any = None
         self._service: ClientService | None = None
 
@@ -123,10 +124,9 @@ class Uplink:
 
     def joined(self) -> None:
         """The session has joined: the master is there, and knows the node."""
-        if self._told:
+        if self._told.forget():
             self.log.info("Joined the master at {url}", url=self.address.url)
         self._joined = True
-        self._told.clear()
         self.backoff.reset()
 
     def unpaired(self) -> None:
@@ -187,9 +187,7 @@ class Uplink:
 
     def _tell(self, what: str, text: str, **values: Any) -> None:
         """Warn, and remind once a minute for as long as nothing has joined."""
-        now = self.reactor.seconds()
-        if now - self._told.get(what, -REMIND_AFTER_S) >= REMIND_AFTER_S:
-            self._told[what] = now
+        if self._told.due(what, self.reactor.seconds()):
             self.log.warn(text, url=self.address.url, **values)
 
     # -- sessions ---------------------------------------------------------------------------------------------------
@@ -225,7 +223,7 @@ def tell_joined(runner: Any) -> None:
 
 def can_wait(runner: Any, reason: str) -> bool:
     """Whether a node whose session was refused for ``reason`` goes on trying without a word to the rest of the node."""
-    if reason != NODE_UNPAIRED or not isinstance(runner, Uplink):
+    if reason != UNPAIRED or not isinstance(runner, Uplink):
         return False
     runner.unpaired()
     return True

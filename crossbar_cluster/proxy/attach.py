@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from crossbar_cluster.core.backends import Backend
 from crossbar_cluster.proxy.backend_session import BackendSession
-from crossbar_cluster.proxy.frontend import CallsInFlight, lose, pass_on, turn_away
+from crossbar_cluster.proxy.frontend import UNAVAILABLE, CallsInFlight, lose, pass_on, turn_away
 from crossbar_cluster.proxy.handshake import Handshake, Principal
 from crossbar_cluster.proxy.pool import BackendPool, NoBackend, pool_of
 
@@ -83,7 +83,7 @@ class AttachedClient:
         if not failure.check(CancelledError):
             self._frontend.log.failure("A client could not be attached", failure=failure)
             if self._frontend.transport is not None:
-                turn_away(self._frontend.transport, "wamp.error.unavailable", "internal error")
+                turn_away(self._frontend.transport, UNAVAILABLE, "internal error")
 
     def left(self) -> None:
         """The client's connection has ended."""

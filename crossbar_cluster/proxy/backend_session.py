@@ -16,8 +16,9 @@ from autobahn.wamp.role import DEFAULT_CLIENT_ROLES
 from twisted.internet.defer import Deferred
 
 from crossbar_cluster.core.backends import Backend
+from crossbar_cluster.core.proof import METHOD
 from crossbar_cluster.proxy.attempt import Attempt
-from crossbar_cluster.proxy.handshake import METHOD, Handshake, NotJoined, Refused, Unreachable, WrongRouter
+from crossbar_cluster.proxy.handshake import Handshake, NotJoined, Refused, Unreachable, WrongRouter
 
 DEFAULT_REASON = "wamp.close.normal"
 
@@ -35,7 +36,7 @@ class Client(Protocol):
 class BackendSession:
     """One session. Used by the release like its own: it reads `_session_id` and `_transport`, and calls `leave`.
 
-    :param trial: only see who answers: whether it is the router worker that is meant, and lets this proxy in.
+    :param client: None: a trial, which only sees who answers, and whether that is the router worker that is meant.
     """
 
     _authid = None  # Autobahn's WebSocket transport reads it for its log

@@ -15,6 +15,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
 from crossbar_cluster.core.proof import (
+    METHOD,
     NONCE_BYTES,
     PART,
     Connection,
@@ -25,8 +26,6 @@ from crossbar_cluster.core.proof import (
     signature_in,
 )
 from crossbar_cluster.node.key import NodeKey
-
-METHOD = "cryptosign-proxy"
 
 
 class NotJoined(Exception):

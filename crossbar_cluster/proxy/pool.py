@@ -1,6 +1,6 @@
 """The backends of this proxy worker at work: looked at, chosen for a client, given up when they are lost.
 
-Owns the one picture of all backends (`core.backends`), which watches and clients keep up to date. Triggered by the
+Owns the one picture of all backends (`core.backends`), which the watches keep up to date. Triggered by the
 master's calls (`follow`, `point`), by clients (`join`) and by the watches. Work ends with a session for a client, or
 with the reason why there is none.
 """
@@ -16,13 +16,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from crossbar_cluster.core.backends import Backend, Backends
-from crossbar_cluster.core.proof import RouterIdentity
+from crossbar_cluster.core.news import Seldom
+from crossbar_cluster.core.proof import METHOD, RouterIdentity
 from crossbar_cluster.node.key import node_key
 from crossbar_cluster.node.settings import UNPROVEN_ROUTERS
 from crossbar_cluster.proxy.backend_session import BackendSession
 from crossbar_cluster.proxy.frontend import UNAVAILABLE
 from crossbar_cluster.proxy.handshake import (
-    METHOD,
     Handshake,
     NotJoined,
     Principal,
@@ -31,7 +31,7 @@ from crossbar_cluster.proxy.handshake import (
     Unreachable,
     WrongRouter,
 )
-from crossbar_cluster.proxy.unreachable import report_unreachable
+from crossbar_cluster.proxy.unreachable import REPORT_EACH_S, report_unreachable
 from crossbar_cluster.proxy.watch import WITHIN_S, Watch
 
 #: How long a client waits for a backend that is up.
@@ -40,8 +40,8 @@ WAIT_S = 5.0
 NEW_S = 30.0
 #: How long a backend that is up may take to let a client in: many may come at once.
 JOIN_WITHIN_S = 10.0
-#: A router that refuses may be about to start the realm or role, or to hear of this proxy.
-REFUSED_PAUSE_S = 0.4
+#: Between a client's attempts. A router that refuses may be about to start the realm or role, or to hear of this proxy.
+RETRY_PAUSE_S = 0.4
 
 
 class Session(Protocol):
@@ -90,6 +90,7 @@ class BackendPool:
         self._joining_on: dict[str, dict[Session, None]] = {}
         self._began_s = reactor.seconds()
         self._waiting: list[Deferred[None]] = []
+        self._reports = Seldom(REPORT_EACH_S)  # of backends that cannot be reached
         self._unproven_told: set[str] = set()  #: backends that the operator has been warned of
 
     @property
@@ -113,8 +114,7 @@ class BackendPool:
         for connection_id, backend in self.backends.by_id.items():
             if connection_id not in self._watches:
                 self._watches[connection_id] = Watch(backend, self._look, self._reactor)
-                self._watches[connection_id].now()
-            elif not backend.is_up:  # a realm to ask for may have come
+            if not backend.is_up:  # it is new, or a realm to ask for may have come
                 self._watches[connection_id].now()
         self._wake()
 
@@ -191,9 +191,9 @@ class BackendPool:
             if left_s <= 0 or not self.backends.serving(realm, role):
                 raise self._no_backend(realm, role, refused)
             if failed:  # whatever a look finds meanwhile: one client must not storm a router
-                await deferLater(self._reactor, min(left_s, REFUSED_PAUSE_S))
+                await deferLater(self._reactor, min(left_s, RETRY_PAUSE_S))
             else:
-                await self._change(min(left_s, REFUSED_PAUSE_S) if refused else left_s)
+                await self._change(min(left_s, RETRY_PAUSE_S) if refused else left_s)
 
     def ended(self, session: Session) -> None:
         """A joined session has ended."""
@@ -318,7 +318,8 @@ class BackendPool:
     def _failed(self, backend: Backend, error: NotJoined) -> None:
         if isinstance(error, WrongRouter) and str(error) != backend.problem:
             self._log.error("Backend {backend}: {problem}: no client is sent there", backend=backend.id, problem=error)
-        if isinstance(error, WrongRouter | Unreachable):
+        due = isinstance(error, WrongRouter | Unreachable) and self._reports.due(backend.id, self._reactor.seconds())
+        if due:
             report_unreachable(self._controller, backend.id)
         if backend.failed(str(error)):
             self._log.warn("Backend {backend} is lost: {problem}", backend=backend.id, problem=error)

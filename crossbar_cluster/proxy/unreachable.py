@@ -6,17 +6,12 @@ from typing import Any
 
 from autobahn.wamp.exception import TransportLost
 
-#: At most one report per connection in this time: a client that tries again and again is no news.
+#: At most one report per connection in this time: one that is looked at again and again is no news.
 REPORT_EACH_S = 2.0
 
 
 def report_unreachable(controller: Any, connection_id: str) -> None:
     """:param controller: the release's ``ProxyController``."""
-    now_s = controller._reactor.seconds()
-    reported: dict[str, float] = vars(controller).setdefault("_unreachable_reported_s", {})
-    if now_s - reported.get(connection_id, -REPORT_EACH_S) < REPORT_EACH_S:
-        return
-    reported[connection_id] = now_s
     try:
         controller.publish(f"{controller._uri_prefix}.on_backend_unreachable", connection_id)
     except TransportLost:  # the node is about to end

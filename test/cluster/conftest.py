@@ -1,8 +1,9 @@
 """The cluster that tests share. With CROSSBAR_CLUSTER=off it runs the release, and the tests fail as it does."""
 
+import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import pytest
@@ -15,6 +16,15 @@ PATCHED = os.environ.get("CROSSBAR_CLUSTER", "on").lower() not in ("off", "0", "
 
 #: Generous: what is waited for takes about 3 s on an idle machine, and never comes with the release.
 RECOVERY_S = 25.0
+
+
+async def until(condition: Callable[[], Awaitable[object]], within_s: float) -> float:
+    """Wait until an awaitable condition holds. :returns: seconds it took."""
+    began = time.monotonic()
+    while not await condition():
+        assert time.monotonic() - began < within_s, f"not within {within_s:g} s"
+        await asyncio.sleep(0.05)
+    return time.monotonic() - began
 
 
 @dataclass

@@ -14,7 +14,7 @@ from nacl.signing import VerifyKey
 
 from crossbar_cluster.core.proof import PART, Connection, RouterIdentity, hello_part, nonce_in, signature_in
 from crossbar_cluster.lab.cluster import loopback_cluster
-from crossbar_cluster.lab.raw_client import RawClient, Rejected
+from crossbar_cluster.lab.raw_client import RawClient, Rejected, signed
 
 from .conftest import PATCHED
 
@@ -68,11 +68,6 @@ class Port:
         router_key = self.cluster.node_key(self.router).public_key()
         router = RouterIdentity(self.router.name, self.worker, router_key)
         return Connection(router, self.cluster.node_key(self.proxy).public_key(), NONCE, nonce_in(extra))
-
-
-def signed(key: CryptosignKey, extra: dict) -> str:
-    challenge = bytes.fromhex(extra["challenge"])
-    return (key._key.sign(challenge).signature + challenge).hex()
 
 
 @pytest_asyncio.fixture(scope="module")

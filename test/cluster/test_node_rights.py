@@ -1,7 +1,6 @@
 """What the key of one node is good for: its own node, as long as that is paired. And nothing of others."""
 
 import asyncio
-import time
 
 import pytest
 import pytest_asyncio
@@ -13,7 +12,7 @@ from nacl.signing import VerifyKey
 from crossbar_cluster.lab.client import Client, JoinFailed, join
 from crossbar_cluster.lab.cluster import MASTER_PORT, PROXY_PORT, Cluster, Node, loopback_cluster
 
-from .conftest import PATCHED, RECOVERY_S
+from .conftest import PATCHED, RECOVERY_S, until
 
 CHALLENGE = ("cryptosign", {"challenge": "ab" * 32, "channel_binding": None}, None, None)
 OUT_WITHIN_S = 2.0
@@ -96,15 +95,6 @@ async def refused(awaitable, error: str) -> None:
         async with asyncio.timeout(5):
             await awaitable
     assert it.value.error == error
-
-
-async def until(condition, within_s: float) -> float:
-    """Wait until an awaitable condition holds. :returns: seconds it took."""
-    began = time.monotonic()
-    while not await condition():
-        assert time.monotonic() - began < within_s, f"not within {within_s:g} s"
-        await asyncio.sleep(0.05)
-    return time.monotonic() - began
 
 
 def verified(node_key, signature: str | bytes) -> bool:

@@ -18,7 +18,7 @@ from crossbar_cluster.lab.cluster import MASTER_PORT, Cluster, Node, loopback_cl
 from crossbar_cluster.lab.namespaces import NamespaceNetwork, available
 from crossbar_cluster.lab.process import group_members
 
-from .conftest import PATCHED
+from .conftest import PATCHED, until
 
 #: A node boots, connects and registers in about 2 s on an idle machine.
 CALLABLE_S = 8.0
@@ -55,17 +55,8 @@ async def until_callable(cluster: Cluster, node: Node, within_s: float) -> float
     raise node.running.failure(f"{node.name} cannot be called within {within_s:g} s: {problem!r}")
 
 
-async def within(seconds: float, condition) -> float:
-    """Wait for an awaitable condition. :returns: seconds it took."""
-    began = time.monotonic()
-    while not await condition():
-        assert time.monotonic() - began < seconds, f"not within {seconds:g} s"
-        await asyncio.sleep(0.1)
-    return time.monotonic() - began
-
-
 def gone(cluster: Cluster, name: str):
-    """A condition for `within`: the master knows no session of the node."""
+    """A condition for `until`: the master knows no session of the node."""
 
     async def is_gone():
         return not await cluster.sessions_of(name)
@@ -102,7 +93,7 @@ async def test_procedures_are_taken_over_before_the_old_session_is_noticed(small
             assert (await status_of(cluster, "node1"))["controller_pid"] == new.running.pid
             return len(await cluster.sessions_of("node1")) == 1
 
-        await within(NOTICED_S, old_one_is_dropped)
+        await until(old_one_is_dropped, NOTICED_S)
         for _ in range(10):
             assert (await status_of(cluster, "node1"))["controller_pid"] == new.running.pid
             await asyncio.sleep(0.1)
@@ -129,7 +120,7 @@ async def test_a_call_that_was_given_up_costs_no_session_when_its_callee_ends(sm
         await leaving.close()
     finally:
         await node.running.kill()
-    await within(NOTICED_S, gone(cluster, "node1"))
+    await until(gone(cluster, "node1"), NOTICED_S)
     assert cluster.management is user and not user.gone.done()
     assert (await cluster.status())["master"]["started"] == controller_since
     await cluster.start(node)
@@ -233,7 +224,7 @@ async def test_a_master_whose_worker_is_killed_manages_all_nodes_again(small, wo
     async def there_is_another():
         return worker_pid(cluster.master, worker) != killed
 
-    await within(30, there_is_another)
+    await until(there_is_another, 30)
     await managed_again(cluster, node, began + 45)
     print(f"{worker}: all nodes are managed again after {time.monotonic() - began:.1f} s")
     assert master.running, "the same process, for whatever supervises it"
@@ -293,7 +284,7 @@ async def test_both_sides_notice_a_silent_loss(tmp_path):
             host.link(up=False)
 
             at_master, line = await asyncio.gather(
-                within(NOTICED_S + 1, gone(cluster, "node1")),
+                until(gone(cluster, "node1"), NOTICED_S + 1),
                 node.running.line("manager detached for node", since=since, timeout_s=NOTICED_S + 5),
             )
             print(f"noticed by the master after {at_master:.1f} s, by the node after {line.at - lost:.1f} s")

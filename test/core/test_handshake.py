@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 from nacl.signing import SigningKey
 
-from crossbar_cluster.core.proof import PART, Connection, RouterIdentity, challenge_part
+from crossbar_cluster.core.proof import METHOD, PART, Connection, RouterIdentity, challenge_part
 from crossbar_cluster.node.key import NodeKey
-from crossbar_cluster.proxy.handshake import METHOD, Handshake, Principal, ProxyNode, WrongRouter
+from crossbar_cluster.proxy.handshake import Handshake, Principal, ProxyNode, WrongRouter
 
 
 def node_key(byte: bytes) -> NodeKey:
     key = SigningKey(byte * 32)
-    return NodeKey((byte * 32).hex(), key.verify_key.encode().hex(), key)
+    return NodeKey(key.verify_key.encode().hex(), key)
 
 
 PROXY, ROUTER_KEY, OTHER_KEY = node_key(b"p"), node_key(b"r"), node_key(b"o")
