@@ -18,7 +18,7 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -137,16 +137,7 @@ async def calls_per_second(clients: list[RawClient]) -> float:
             await caller.ask(message.Call(request, "bench.echo", args=[request]))
             done += 1
 
-    tasks = [asyncio.create_task(answer()), *(asyncio.create_task(call(caller)) for caller in callers)]
-    try:
-        await asyncio.sleep(1.0)
-        began, before = time.perf_counter(), done
-        await asyncio.sleep(MEASURE_S)
-        return (done - before) / (time.perf_counter() - began)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    return await per_second(lambda: done, answer(), *(call(caller) for caller in callers))
 
 
 async def events_per_second(clients: list[RawClient]) -> float:
@@ -170,12 +161,17 @@ async def events_per_second(clients: list[RawClient]) -> float:
             for _ in range(IN_FLIGHT):
                 await publisher.receive()
 
-    tasks = [asyncio.create_task(publish()), *(asyncio.create_task(listen(each)) for each in subscribers)]
+    return await per_second(lambda: arrived, publish(), *(listen(each) for each in subscribers))
+
+
+async def per_second(count: Callable[[], int], *work: Coroutine[Any, Any, None]) -> float:
+    """Let all of ``work`` go on for a while. :returns: how much ``count`` grew a second, after a moment to begin."""
+    tasks = [asyncio.create_task(each) for each in work]
     try:
         await asyncio.sleep(1.0)
-        began, before = time.perf_counter(), arrived
+        began, before = time.perf_counter(), count()
         await asyncio.sleep(MEASURE_S)
-        return (arrived - before) / (time.perf_counter() - began)
+        return (count() - before) / (time.perf_counter() - began)
     finally:
         for task in tasks:
             task.cancel()

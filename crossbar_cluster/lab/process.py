@@ -208,8 +208,9 @@ def group_members(pgid: int) -> list[int]:
         try:
             with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as stat:
                 state, _, group = stat.read().rpartition(")")[2].split()[:3]
+            # a dead one may have threads that are still about to end: as long, its ports are not free
+            if int(group) == pgid and (state not in "ZX" or len(os.listdir(f"/proc/{entry}/task")) > 1):
+                members.append(int(entry))
         except OSError:  # it has ended meanwhile
             continue
-        if int(group) == pgid and state not in "ZX":
-            members.append(int(entry))
     return members

@@ -3,8 +3,9 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -53,6 +54,21 @@ class Lab:
         await self.served_again(realm, time.monotonic())
 
 
+async def boot_two_realms(cluster: Cluster, services: Mapping[str, Any] | None = None) -> Realm:
+    """Boot ``router1`` and ``router2``, with a realm each, and ``proxy1``; return when both realms are served.
+
+    :param services: further web services of the proxy.
+    :returns: the realm on ``router1``.
+    """
+    proxy1 = cluster.nodes["proxy1"]
+    await cluster.boot()
+    await cluster.start_webcluster(proxy1, services=services)
+    realms = [await cluster.start_realm(f"realm{number}", cluster.nodes[f"router{number}"]) for number in (1, 2)]
+    for realm in realms:
+        await cluster.served(realm.name, proxy1)
+    return realms[0]
+
+
 @pytest_asyncio.fixture(scope="session")
 async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
     async with loopback_cluster(tmp_path_factory.mktemp("lab"), patched=PATCHED) as (cluster, network):
@@ -61,10 +77,5 @@ async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
         for node in idle:
             node.cluster_ip = node.host.address
             await cluster.make_key(node)
-        await cluster.boot()
-        await cluster.start_webcluster(proxy1)
-        realm1 = await cluster.start_realm("realm1", router1)
-        await cluster.start_realm("realm2", router2)
-        await cluster.served("realm1", proxy1)
-        await cluster.served("realm2", proxy1)
+        realm1 = await boot_two_realms(cluster)
         yield Lab(cluster, network, router1, router2, proxy1, *idle, realm1)

@@ -17,7 +17,7 @@ from crossbar_cluster.lab.cluster import Cluster, loopback_cluster
 from crossbar_cluster.lab.namespaces import NamespaceNetwork, available
 from crossbar_cluster.lab.raw_client import RawClient, anonymous
 
-from .conftest import PATCHED
+from .conftest import PATCHED, boot_two_realms
 
 CLIENTS = 200
 TOLD_S = 5.0  # it takes a tenth of that on an idle machine
@@ -30,13 +30,7 @@ async def two(tmp_path_factory):
     async with loopback_cluster(tmp_path_factory.mktemp("backends"), patched=PATCHED) as (cluster, network):
         for name in ("router1", "router2", "proxy1"):
             cluster.add_node(name, network.host())
-        await cluster.boot()
-        bridge = {"type": "caller", "realm": "realm1", "role": "anonymous"}
-        await cluster.start_webcluster(cluster.nodes["proxy1"], services={"call": bridge})
-        for number in (1, 2):
-            await cluster.start_realm(f"realm{number}", cluster.nodes[f"router{number}"])
-        for realm in ("realm1", "realm2"):
-            await cluster.served(realm, cluster.nodes["proxy1"])
+        await boot_two_realms(cluster, {"call": {"type": "caller", "realm": "realm1", "role": "anonymous"}})
         yield cluster, network
 
 
@@ -175,15 +169,21 @@ class Impostor:
         )
 
 
+async def leave_port_of_router1(cluster: Cluster) -> tuple[str, str, int]:
+    """Kill router1. :returns: its worker, and where that listened."""
+    router = cluster.nodes["router1"]
+    worker = next(w for w in (await cluster.status())["workers"] if w["node"] == "router1")
+    await router.running.kill()
+    return worker["worker"], router.host.address, worker["port"]
+
+
 async def test_nobody_is_attached_to_a_server_that_lets_everybody_in(two):
     cluster, network = two
     router, proxy = cluster.nodes["router1"], cluster.nodes["proxy1"]
-    worker = next(w for w in (await cluster.status())["workers"] if w["node"] == "router1")
-    former = router.host
-    await router.running.kill()
-    impostor = Impostor("router1", worker["worker"])
     mark = proxy.running.mark()
-    async with await asyncio.start_server(impostor.serve, former.address, worker["port"]):
+    worker, address, port = await leave_port_of_router1(cluster)
+    impostor = Impostor("router1", worker)
+    async with await asyncio.start_server(impostor.serve, address, port):
         line = await proxy.running.line("does not prove|without having proven", since=mark, timeout_s=10)
         assert "router1" in line.text
         attempts = await asyncio.gather(
@@ -330,10 +330,8 @@ async def test_a_port_that_closes_at_once_is_no_router(two):
     """As a load balancer's without anything behind it: a client does not wait for its session there."""
     cluster, network = two
     router, proxy = cluster.nodes["router1"], cluster.nodes["proxy1"]
-    worker = next(w for w in (await cluster.status())["workers"] if w["node"] == "router1")
-    former = router.host
-    await router.running.kill()
-    async with await asyncio.start_server(lambda reader, writer: writer.close(), former.address, worker["port"]):
+    _, address, port = await leave_port_of_router1(cluster)
+    async with await asyncio.start_server(lambda reader, writer: writer.close(), address, port):
         found = await backend_is(cluster, "router1", "suspect")
         assert "closed" in found["problem"] or "lost" in found["problem"], found
         await cluster.move(router, network.host())

@@ -16,7 +16,7 @@ from crossbar_cluster.core.proof import PART, Connection, RouterIdentity, hello_
 from crossbar_cluster.lab.cluster import loopback_cluster
 from crossbar_cluster.lab.raw_client import RawClient, Rejected, signed
 
-from .conftest import PATCHED
+from .conftest import PATCHED, boot_two_realms
 
 REALM = "realm1"
 NONCE = bytes(range(32))
@@ -76,13 +76,10 @@ async def ports(tmp_path_factory):
     async with loopback_cluster(tmp_path_factory.mktemp("inner"), patched=PATCHED) as (cluster, network):
         for name in ("router1", "router2", "proxy1"):
             cluster.add_node(name, network.host())
-        await cluster.boot()
-        await cluster.start_webcluster(cluster.nodes["proxy1"])
+        await boot_two_realms(cluster)
         found = []
         for number in (1, 2):
             router = cluster.nodes[f"router{number}"]
-            await cluster.start_realm(f"realm{number}", router)
-            await cluster.served(f"realm{number}", cluster.nodes["proxy1"])
             worker = f"group_realm{number}_1"
             transport = await cluster.call(
                 f"crossbarfabriccenter.node.{router.name}.worker.{worker}.get_router_transport", f"tnp_{worker}"
