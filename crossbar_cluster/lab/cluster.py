@@ -298,17 +298,22 @@ class Cluster:
             await self.manage("webcluster.add_webcluster_service", self.webcluster, path, config)
         await self.manage("webcluster.start_webcluster", self.webcluster)
 
-    async def start_realm(self, name: str, router: Node) -> Realm:
-        """Configure and start an application realm on a worker of its own on ``router``."""
-        self.tell(f"configuring {name} on {router.name}")
-        routers = await self.manage("routercluster.create_routercluster", {"name": f"routers_{name}"})
-        await self.manage("routercluster.add_routercluster_node", routers["oid"], router.oid, {})
+    async def start_realm(self, name: str, *routers: Node, scale: int = 1) -> Realm:
+        """Configure and start an application realm on workers of its own.
+
+        :param routers: nodes that the workers are spread over.
+        :param scale: how many workers.
+        """
+        self.tell(f"configuring {name} on {', '.join(router.name for router in routers)}")
+        cluster = await self.manage("routercluster.create_routercluster", {"name": f"routers_{name}"})
+        for router in routers:
+            await self.manage("routercluster.add_routercluster_node", cluster["oid"], router.oid, {})
         group = await self.manage(
             "routercluster.add_routercluster_workergroup",
-            routers["oid"],
-            {"name": f"group_{name}", "scale": 1, "cluster_oid": routers["oid"]},
+            cluster["oid"],
+            {"name": f"group_{name}", "scale": scale, "cluster_oid": cluster["oid"]},
         )
-        await self.manage("routercluster.start_routercluster", routers["oid"])
+        await self.manage("routercluster.start_routercluster", cluster["oid"])
         return await self.start_realm_on(name, group["oid"])
 
     async def start_realm_on(self, name: str, workergroup: str) -> Realm:
