@@ -12,10 +12,10 @@ from typing import Any
 from autobahn.wamp.exception import TransportLost
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
-from crossbar_cluster.core.backends import Backend
-from crossbar_cluster.proxy.backend_session import BackendSession
-from crossbar_cluster.proxy.frontend import UNAVAILABLE, CallsInFlight, lose, pass_on, turn_away
-from crossbar_cluster.proxy.handshake import Handshake, Principal
+from crossbar_cluster.core.backends import UNAVAILABLE, Backend
+from crossbar_cluster.node.backend_session import BackendSession
+from crossbar_cluster.node.handshake import Handshake, Principal
+from crossbar_cluster.proxy.frontend import CallsInFlight, lose, pass_on, turn_away
 from crossbar_cluster.proxy.pool import BackendPool, NoBackend, pool_of
 
 PROTOCOL_VIOLATION = "wamp.error.protocol_violation"
