@@ -227,6 +227,16 @@ def test_a_scaled_group_is_told_and_announced(world):
         world.published.clear()
 
 
+def test_of_a_group_that_shrinks_goes_what_is_on_a_node_that_is_away(world):
+    away, there = world.node("router1"), world.node("router2")
+    cluster = world.cluster(away, there)
+    group = world.group(cluster, scale=2)
+    world.runs()
+    world.manager._session.plane = SimpleNamespace(is_online=lambda node_oid: node_oid != away)
+    (change,) = world.call("scale_workergroup", cluster, group, 1)["changes"]
+    assert (change["worker"], change["from_node"]) == ("group1_1", "router1")
+
+
 def test_the_same_scale_again_changes_nothing(world):
     cluster = world.cluster(world.node("router1"))
     group = world.group(cluster, scale=2)
