@@ -273,6 +273,11 @@ class ControlPlane:
             if key not in self.reconcilers:
                 self._reconcile(ProxyReconciler, key, proxy.node)
         self._mark(k for k in self.reconcilers if self.configuration.desired(k) != before.desired(k))
+        # A worker that was to go, and is to stay after all before it has ended, has a new record and no news to tell.
+        # Without a port that record says that nobody is on it yet.
+        for key in (self._confirmed & self.configuration.routers.keys()) - self.configuration.recorded.keys():
+            (_, port), _ = self._listening[key]
+            self._record_port(key, port)
 
     def _reconcile(self, kind: type[RouterReconciler] | type[ProxyReconciler], key: WorkerKey, node: str) -> None:
         self.reconcilers[key] = kind(self, key, node)
