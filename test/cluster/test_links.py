@@ -39,10 +39,10 @@ class Group:
         on: dict[str, Client] = {}
         async with asyncio.timeout(60):
             while len(on) < count:
-                client = await self.cluster.client(self.realm.name, self.proxies[len(on) % 2], timeout_s=15)
-                self.joined.append(client)
-                on.setdefault(router_of(client), client)
-        clients = [*on.values()]
+                client = await self.cluster.client(self.realm.name, self.proxies[0], timeout_s=15)
+                if on.setdefault(router_of(client), client) is not client:
+                    await client.close()
+        clients = self.joined = [*on.values()]
         for client in clients:
             await client.register(lambda: True, f"lab.linked.{client.session_id}")
         for caller, callee in permutations(clients, 2):
