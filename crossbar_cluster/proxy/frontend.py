@@ -63,11 +63,16 @@ def lose(transport: Any, calls: CallsInFlight, why: str) -> None:
         for error in calls.errors(why):
             transport.send(error)
         if isinstance(transport, WebSocketProtocol):
-            transport.sendCloseFrame(SERVICE_RESTART, why.encode("utf-8")[:_CLOSE_REASON_BYTES], False)
+            transport.sendCloseFrame(SERVICE_RESTART, _close_reason(why), False)
         else:
             transport.close()
     except TransportLost:  # the client has gone as well
         return
+
+
+def _close_reason(why: str) -> bytes:
+    """As much of it as there is room for, cut between characters: clients take half of one for a protocol error."""
+    return why.encode()[:_CLOSE_REASON_BYTES].decode(errors="ignore").encode()
 
 
 def turn_away(transport: Any, reason: str, why: str) -> None:

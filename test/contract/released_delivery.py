@@ -27,6 +27,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from crossbar_cluster.proxy.attach import DROPPED_EACH_S, AttachedClient
+from crossbar_cluster.proxy.frontend import CallsInFlight, lose
 
 SURROGATE = "\ud800"  # JSON can say it, CBOR cannot
 UNSAID_IN_JSON = {b"bytes": "as a key"}
@@ -80,6 +81,13 @@ class Wire:
             messages += self._serializer.unserialize(data[header : header + length])
             data = data[header + length :]
         return messages
+
+    @property
+    def closed(self):
+        """Code and reason of a WebSocket's close frame."""
+        data = self._written.value()
+        assert data[0] & 0x0F == 8
+        return int.from_bytes(data[2:4], "big"), data[4 : 2 + data[1]].decode()
 
     @property
     def is_open(self):
@@ -269,3 +277,14 @@ def test_what_a_client_says_while_its_router_is_being_lost_is_no_error(attached)
     attached.router.protocol._session = None
     attached.says(Call(1, "test.call"))
     assert not attached.client.sent
+
+
+def test_the_reason_of_a_loss_is_cut_between_characters():
+    """A client takes one that is no UTF-8 for a protocol error, and not for a loss (RFC 6455, section 5.5.1)."""
+    for before in range(3):
+        client = websocket()
+        lose(client.protocol, CallsInFlight(), "x" * before + "€" * 60)
+        code, reason = client.closed
+        assert code == 1012
+        assert 120 < len(reason.encode()) <= 123
+        assert reason == ("x" * before + "€" * 60)[: len(reason)]
