@@ -166,20 +166,20 @@ class BackendPool:
         :raises NoBackend: none that was up within `WAIT_S` did, or none within `ANSWER_WITHIN_S`.
         """
         realm, role = principal.realm, str(principal.authrole)
-        began_s = self._reactor.seconds()
-        deadline_s = began_s + WAIT_S
+        deadline_s = self._reactor.seconds() + WAIT_S
+        answer_s = self._reactor.seconds() + ANSWER_WITHIN_S
         refused: Refused | None = None
         while True:
             failed = False
             for backend in self.backends.in_turn(realm, role):
-                left_s = began_s + ANSWER_WITHIN_S - self._reactor.seconds()
-                if not backend.is_up or left_s <= 0:
+                within_s = min(JOIN_WITHIN_S, answer_s - self._reactor.seconds())
+                if not backend.is_up or within_s <= 0:
                     continue
                 session = self._connect(backend, make(backend, self._handshake(backend, principal)))
                 config, joining = backend.config, self._joining_on.setdefault(backend.id, {})
                 joining[session] = None
                 try:
-                    welcome = await self._joined(session, min(JOIN_WITHIN_S, left_s))
+                    welcome = await self._joined(session, within_s)
                 except Refused as e:
                     refused = e
                 except NotJoined:
