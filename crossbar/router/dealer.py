@@ -1,4 +1,4 @@
-"""A call that was given up is answered once, also when its callee ends."""
+"""A call is answered once, also when its callee ends; one that has come over a link goes to a client of this router."""
 
 from crossbar_cluster.overlay import Record
 
@@ -37,3 +37,50 @@ class AnsweringOnce:
                 if answered and invocation.caller in self._caller_to_invocations:
                     self._remove_invoke_request(invocation)
         return super().detach(session)
+
+
+LINKED = Record(
+    target="crossbar.router.dealer:Dealer",
+    kind="subclass",
+    members=("processCall", "_call", "processYield"),
+    why=(
+        "In the release a call that has come over a link can be sent over the next one, where it is dropped: the "
+        "caller gets a null for an answer. And the release believes any client that says, in forward_for, for whom it "
+        "calls: a callee that asks who calls is told whatever a client likes."
+    ),
+    retire="When the released dealer sends forwarded calls to its own clients only, and clients cannot forge them.",
+    relies_on=(
+        "crossbar.router.dealer:Dealer.processCall",
+        "crossbar.router.dealer:Dealer._call",
+        "crossbar.router.dealer:Dealer._add_invoke_request",
+        "crossbar.router.dealer:Dealer.processYield",
+        "crossbar.router.dealer:Dealer.processCancel",
+    ),
+)
+
+
+@LINKED
+class LinkedDealer:
+    """Who may be called for a client of another router is in `crossbar_cluster.links.callees`."""
+
+    def processCall(self, session, call):
+        from crossbar_cluster.links.realm import is_linked, may_forward
+
+        if not may_forward(session):
+            call.forward_for = None
+        if is_linked(session):
+            self._router.links.heard(session)
+        super().processCall(session, call)
+
+    def _call(self, session, call, registration, authorization, is_queued_call=False):
+        from crossbar_cluster.links.callees import for_call
+
+        registration = for_call(self, session, call, registration)
+        return registration is not None and super()._call(session, call, registration, authorization, is_queued_call)
+
+    def processYield(self, session, yield_):
+        from crossbar_cluster.links.realm import may_forward
+
+        if not may_forward(session):
+            yield_.forward_for = None
+        super().processYield(session, yield_)

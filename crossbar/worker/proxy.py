@@ -186,6 +186,6 @@ def derive_connections_anew(wrapped, instance, args, kwargs):
 
 @ENDPOINT
 def create_transport_endpoint(wrapped, instance, args, kwargs):
-    from crossbar_cluster.proxy.connections import resolving_endpoint
+    from crossbar_cluster.node.connecting import resolving_endpoint
 
     return resolving_endpoint(*args, **kwargs) or wrapped(*args, **kwargs)

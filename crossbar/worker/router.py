@@ -75,6 +75,53 @@ KILL = Record(
 )
 
 
+SET_LINK = Record(
+    target=CONTROLLER,
+    kind="add",
+    members=("set_router_link",),
+    why="In the release a link to another router is started with an address for good, does not answer until it is up, "
+    "authenticates in a way that router workers of a cluster do not take, and forwards exact names only, without "
+    "errors, progress, and who it is from.",
+    retire="When a released router worker links itself by proof, and a link can be pointed elsewhere.",
+    relies_on=(f"{CONTROLLER}.get_router_realm",),
+)
+
+DROP_LINK = Record(
+    target=CONTROLLER,
+    kind="add",
+    members=("drop_router_link",),
+    why="A link to another router cannot be stopped.",
+    retire="When a released router worker can stop a link.",
+    relies_on=(f"{CONTROLLER}.stop_router_realm_link",),
+)
+
+
+@SET_LINK
+@wamp.register(None)
+def set_router_link(self, link_id, config, details=None):
+    """Link all realms of this worker with another router worker, or with where that is now. Does not wait for it.
+
+    :param link_id: name of the link.
+    :param config: ``host``, ``port``; ``router``: who is to be found there (node, worker, pubkey, life).
+    :raises ApplicationError: ``crossbar.error.invalid_configuration``.
+    """
+    from crossbar_cluster.links.worker import links_of
+
+    links_of(self).set(link_id, config)
+
+
+@DROP_LINK
+@wamp.register(None)
+def drop_router_link(self, link_id, details=None):
+    """End the link with another router worker, if there is one.
+
+    :param link_id: name of the link.
+    """
+    from crossbar_cluster.links.worker import links_of
+
+    links_of(self).drop(link_id)
+
+
 @KILL
 def kill_by_authid(wrapped, instance, args, kwargs):
     from crossbar_cluster.node.router_worker import end_sessions
@@ -110,16 +157,17 @@ def stop_router_realm_role(wrapped, instance, args, kwargs):
 
 @PRINCIPALS
 @wamp.register(None)
-def update_router_principals(self, transport_id, principals, details=None):
+def update_router_principals(self, transport_id, principals, routers=(), details=None):
     """Let these nodes connect to a listener from now on, and no others: sessions of others are ended.
 
     :param transport_id: run-time id of the listener.
     :param principals: authid -> role and authorized keys, as in the listener's configuration.
+    :param routers: authids of those that may link their router workers with this one.
     :raises ApplicationError: ``crossbar.error.no_such_object``.
     """
     from crossbar_cluster.node.router_worker import update_principals
 
-    update_principals(self, transport_id, principals)
+    update_principals(self, transport_id, principals, routers)
 
 
 @SNAPSHOT

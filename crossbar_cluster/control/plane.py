@@ -108,6 +108,11 @@ class ControlPlane:
             if router.connection_id == connection_id and proxy in dict(router.peers):
                 self._mark([key], QUIET_S, is_news=False)
 
+    def link_changed(self, node: str, worker: str) -> None:
+        """A router worker has reported that a link of it has come up, or is lost."""
+        routers = self.configuration.routers.items()
+        self._mark((key for key, r in routers if (r.node, key.worker) == (node, worker)), QUIET_S, is_news=False)
+
     # -- what is told of nodes (`control.presence.Listener`) ----------------------------------------------------
 
     def look_at(self, node: NodeRecord, quiet_s: float, *, is_news: bool) -> None:
@@ -153,7 +158,7 @@ class ControlPlane:
         return record is not None and self.presence.is_online(record.name)
 
     def router_listens(self, key: WorkerKey, port: int | None, life: str | None) -> None:
-        """Proxies that send clients there are pointed there at once, if that is news."""
+        """Proxies that send clients there, and routers linked with it, are pointed there at once, if that is news."""
         record = self.node(key.node_oid)
         if port is None or record is None or record.address is None:
             self._confirmed.discard(key)
@@ -164,6 +169,7 @@ class ControlPlane:
         self._listening[key] = listening
         self._confirmed.add(key)
         self._mark(proxy for proxy, desired in self.configuration.proxies.items() if desired.uses(key))
+        self._mark(router for router, desired in self.configuration.routers.items() if desired.links_to(key))
         self._record_port(key, port)
 
     def _record_port(self, key: WorkerKey, port: int) -> None:
@@ -229,7 +235,7 @@ class ControlPlane:
             self._mark(self.reconcilers)
         problems += self._advance()
         self.problems = problems
-        for problem in self._news.of([*problems, *self.configuration.conflicts, *self._unlinked()]):
+        for problem in self._news.of([*problems, *self.configuration.conflicts]):
             self.log.warn("Management realm: {problem}", problem=problem)
         again_s = max(0.0, self._sweep_at_s - self.reactor.seconds())
         if problems:
@@ -267,21 +273,15 @@ class ControlPlane:
             if key not in self.reconcilers:
                 self._reconcile(ProxyReconciler, key, proxy.node)
         self._mark(k for k in self.reconcilers if self.configuration.desired(k) != before.desired(k))
+        # A worker that was to go, and is to stay after all before it has ended, has a new record and no news to tell.
+        # Without a port that record says that nobody is on it yet.
+        for key in (self._confirmed & self.configuration.routers.keys()) - self.configuration.recorded.keys():
+            (_, port), _ = self._listening[key]
+            self._record_port(key, port)
 
     def _reconcile(self, kind: type[RouterReconciler] | type[ProxyReconciler], key: WorkerKey, node: str) -> None:
         self.reconcilers[key] = kind(self, key, node)
         self.reconcilers[key].loop.start()
-
-    def _unlinked(self) -> list[str]:
-        """Realms that run on several router workers, which is nothing that the master could mend."""
-        placed = {oid: len(group.placements) for oid, group in self.configuration.groups.items()}
-        on = [(u.name, placed.get(u.group_oid, 0)) for u in self.configuration.units if u.active and u.group_oid]
-        return [
-            f"realm {name} is on {count} router workers, which are not linked with each other yet: clients on "
-            "different ones cannot reach each other. Use a worker group with scale 1"
-            for name, count in on
-            if count > 1
-        ]
 
     async def _purge_logs(self) -> None:
         """Delete old heartbeat logs bit by bit, giving way to everything else in between."""

@@ -163,7 +163,12 @@ class _Reading:
             for key in placed:
                 peers = {self._nodes[oid] for oid in users.get(key, set()) | {other.node_oid for other in placed}}
                 keys = tuple(sorted((peer.name, peer.pubkey) for peer in peers))
-                yield DesiredRouter(key, self._nodes[key.node_oid].name, ordered, keys)
+                others = tuple(self._backend(other) for other in sorted(placed) if other != key)
+                routers = tuple(sorted({self._nodes[other.router.node_oid].name for other in others}))
+                yield DesiredRouter(key, self._nodes[key.node_oid].name, ordered, keys, others, routers)
+
+    def _backend(self, key: WorkerKey) -> Backend:
+        return Backend(connection_id(self._nodes[key.node_oid].name, key.worker), key)
 
     def _realm(self, arealm: Any) -> Realm:
         associations = self._schema.arealm_role_associations.select(
@@ -203,10 +208,7 @@ class _Reading:
                     yield DesiredProxy(key, name, transport, services, tuple(routed))
 
     def _routed(self, realm: Realm, group: Group) -> RoutedRealm:
-        backends = [
-            Backend(connection_id(self._nodes[key.node_oid].name, key.worker), key)
-            for key in sorted(group.placements.values())
-        ]
+        backends = [self._backend(key) for key in sorted(group.placements.values())]
         clients = sorted(role.name for role in realm.roles if role.name != RLINK_ROLE)
         return RoutedRealm(realm.name, tuple(clients), tuple(backends))
 

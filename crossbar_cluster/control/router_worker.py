@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from crossbar_cluster.control.nodes import NO_SUCH_OBJECT, or_none
 from crossbar_cluster.control.worker import NO_SNAPSHOT, WorkerReconciler
+from crossbar_cluster.core.mesh import DropLink, ObservedLink, SetLink, missing_links
 from crossbar_cluster.core.proof import METHOD
+from crossbar_cluster.core.proxy import RouterLife
 from crossbar_cluster.core.router import (
     LISTENING_PORTS,
     DesiredRouter,
@@ -31,10 +34,11 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
 
     kind = "router worker"
     GRACE_S = 3.0  # longer than that of proxies: they are to have forgotten what is stopped here
-    REMOVALS = (StopRealm, StopRole, StopWorker)
+    REMOVALS = (StopRealm, StopRole, StopWorker, DropLink)
 
     def desired(self) -> DesiredRouter | None:
-        return self._plane.configuration.routers.get(self.key)
+        desired = self._plane.configuration.routers.get(self.key)
+        return desired and desired.located(self._plane.located)
 
     def plan(self, desired: DesiredRouter | None, observed: ObservedRouter) -> Plan:
         return plan_router(desired, observed)
@@ -56,9 +60,10 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
             return await self._observe_one_by_one(desired)
         realms = {realm_id: realm["roles"] for realm_id, realm in snapshot["realms"].items()}
         listener = transport_id(self.key.worker)
-        port, principals = snapshot["transports"].get(listener), snapshot["principals"].get(listener)
+        port, access = snapshot["transports"].get(listener), snapshot["access"].get(listener)
         names = {realm_id: realm["name"] for realm_id, realm in snapshot["realms"].items()}
-        return ObservedRouter(True, realms, names, port, principals, snapshot.get("life"))
+        links = {link_id: _link(described) for link_id, described in snapshot["links"].items()}
+        return ObservedRouter(True, realms, names, port, access, snapshot["life"], links)
 
     async def _observe_one_by_one(self, desired: DesiredRouter | None) -> ObservedRouter:
         """A worker of the plain release has to be asked after each thing by itself."""
@@ -85,7 +90,11 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
             case StartListener():
                 await self._listen(desired)
             case UpdatePrincipals():
-                await self.call("update_router_principals", desired.transport_id, desired.principals)
+                await self.call("update_router_principals", desired.transport_id, *desired.access)
+            case SetLink(link_id, (host, port), router):
+                await self.call("set_router_link", link_id, {"host": host, "port": port, "router": asdict(router)})
+            case DropLink(link_id):
+                await self.call("drop_router_link", link_id)
             case StopRole(realm_id, role_id):
                 await self.call("stop_router_realm_role", realm_id, role_id)
             case StopRealm(realm_id):
@@ -98,7 +107,7 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
             "endpoint": {"type": "tcp", "portrange": [LISTENING_PORTS[0], LISTENING_PORTS[-1]]},
             "options": {},
             "serializers": ["cbor"],
-            "auth": {METHOD: {"type": "static", "principals": desired.principals}},
+            "auth": {METHOD: {"type": "static", "principals": desired.principals, "routers": list(desired.routers)}},
         }
         started = await self.call("start_router_transport", desired.transport_id, config)
         life = self.observed.life if self.observed else None
@@ -116,6 +125,16 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
 
     def problems(self, desired: DesiredRouter, observed: ObservedRouter) -> list[str]:
         record = self._plane.node(self.key.node_oid)
-        if record is None or record.address:
-            return []
-        return [f"node {self.node} has no address on record: no proxy can reach it. Set CROSSBAR_NODE_CLUSTER_IP there"]
+        problems = missing_links(desired.links, observed.links)
+        if record is not None and not record.address:
+            problems.append(
+                f"node {self.node} has no address on record: no proxy can reach it. Set CROSSBAR_NODE_CLUSTER_IP there"
+            )
+        return problems
+
+
+def _link(described: Any) -> ObservedLink:
+    """A link as its worker's snapshot has it (`links.worker.WorkerLinks.describe`)."""
+    host, port = described["endpoint"]
+    problems = {realm: problem for realm, problem in described["realms"].items() if problem}
+    return ObservedLink((host, port), RouterLife(**described["router"]), problems)

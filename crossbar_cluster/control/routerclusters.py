@@ -17,7 +17,7 @@ from autobahn.wamp.exception import ApplicationError
 from cfxdb.mrealm import RouterWorkerGroup, WorkerGroupStatus
 
 from crossbar_cluster.control.placements import PlacementChange, Placements, drained_limit, is_drained, undrained_limit
-from crossbar_cluster.core.placement import InvalidMove, NoCapacity
+from crossbar_cluster.core.placement import InvalidMove, NoCapacity, Shortfall
 
 Json = dict[str, Any]
 
@@ -32,10 +32,11 @@ def placements_of(manager: Any) -> Placements:
     return Placements(*schemas, manager._mrealm_oid, *([plane.is_online] if plane else []))
 
 
-async def settle(manager: Any) -> None:
-    """Bring the placements in line with what a call has changed."""
-    if changes := placements_of(manager).settle():
-        await _publish(manager, changes)
+async def settle(manager: Any) -> tuple[list[Json], tuple[Shortfall, ...]]:
+    """Bring the placements in line with what a call has changed. :returns: what became of them, and what is lacking."""
+    placements = placements_of(manager)
+    changes = placements.settle()
+    return await _publish(manager, changes) if changes else [], placements.shortfalls
 
 
 async def move(manager: Any, node: str, to: str | None) -> list[Json]:
@@ -58,7 +59,7 @@ async def add_workergroup(manager: Any, routercluster_oid: str, config: Json) ->
     group = _parse_group(config, cluster_oid)
     with manager.db.begin(write=True) as txn:
         if not manager.schema.routerclusters[txn, cluster_oid]:
-            raise ApplicationError("crossbar.error.no_such_object", f"no router cluster with oid {cluster_oid} found")
+            raise _no_such_cluster(cluster_oid)
         if manager.schema.idx_workergroup_by_cluster[txn, (cluster_oid, group.name)]:
             raise ApplicationError(
                 "crossbar.error.already_exists", f"the router cluster has a worker group {group.name!r} already"
@@ -68,6 +69,32 @@ async def add_workergroup(manager: Any, routercluster_oid: str, config: Json) ->
     await settle(manager)
     added: Json = group.marshal()
     return added
+
+
+async def scale_workergroup(manager: Any, routercluster_oid: str, workergroup_oid: str, scale: int) -> Json:
+    """Let a worker group have more or fewer workers from now on, and place or remove them.
+
+    :returns: ``workergroup``, ``changes`` (as of `move`) and ``missing``: how many workers no node may take yet.
+    """
+    cluster_oid = parse_oid(routercluster_oid, "routercluster_oid")
+    group_oid = parse_oid(workergroup_oid, "workergroup_oid")
+    _check_scale(scale)
+    with manager.db.begin(write=True) as txn:
+        if not manager.schema.routerclusters[txn, cluster_oid]:
+            raise _no_such_cluster(cluster_oid)
+        group = manager.schema.router_workergroups[txn, group_oid]
+        if group is None:
+            raise ApplicationError("crossbar.error.no_such_object", f"no worker group with oid {group_oid} found")
+        _check_cluster(group, cluster_oid)
+        changed = group.scale != scale
+        if changed:
+            group.scale, group.changed = scale, time.time_ns()
+            manager.schema.router_workergroups[txn, group_oid] = group
+    if changed:
+        await _announce(manager, "on_workergroup_scaled", group.marshal())
+    changes, shortfalls = await settle(manager)
+    missing = sum(shortfall.missing for shortfall in shortfalls if shortfall.group_oid == group_oid)
+    return {"workergroup": group.marshal(), "changes": changes, "missing": missing}
 
 
 def refuse_to_remove_group(manager: Any, routercluster_oid: str, workergroup_oid: str) -> None:
@@ -81,10 +108,7 @@ def refuse_to_remove_group(manager: Any, routercluster_oid: str, workergroup_oid
         group = manager.schema.router_workergroups[txn, group_oid]
     if group is None:
         return
-    if group.cluster_oid != cluster_oid:
-        raise ApplicationError(
-            "crossbar.error.no_such_object", f"worker group {group.name} is not in router cluster {cluster_oid}"
-        )
+    _check_cluster(group, cluster_oid)
     _refuse_in_use(manager, {group_oid}, f"worker group {group.name}")
 
 
@@ -169,8 +193,8 @@ def _parse_group(config: Json, cluster_oid: UUID) -> Any:
     name, scale = config.get("name"), config.get("scale")
     if name and not (isinstance(name, str) and _GROUP_NAME.fullmatch(name)):
         raise _invalid(f"its name is {name!r}, but has to have 1 to 64 characters, none of them a space, '.' or '#'")
-    if scale is not None and (type(scale) is not int or not 1 <= scale <= MAX_SCALE):
-        raise _invalid(f"its scale is {scale!r}, but has to be a number from 1 to {MAX_SCALE}")
+    if scale is not None:
+        _check_scale(scale)
     try:
         group = RouterWorkerGroup.parse({**config, "cluster_oid": str(cluster_oid)})
     except (AssertionError, TypeError, ValueError) as error:
@@ -180,6 +204,24 @@ def _parse_group(config: Json, cluster_oid: UUID) -> Any:
     group.status = WorkerGroupStatus.STOPPED
     group.changed = time.time_ns()
     return group
+
+
+def _check_scale(scale: Any) -> None:
+    """:raises ApplicationError:"""
+    if type(scale) is not int or not 1 <= scale <= MAX_SCALE:
+        raise _invalid(f"its scale is {scale!r}, but has to be a number from 1 to {MAX_SCALE}")
+
+
+def _check_cluster(group: Any, cluster_oid: UUID) -> None:
+    """:raises ApplicationError: the worker group is another cluster's."""
+    if group.cluster_oid != cluster_oid:
+        raise ApplicationError(
+            "crossbar.error.no_such_object", f"worker group {group.name} is not in router cluster {cluster_oid}"
+        )
+
+
+def _no_such_cluster(oid: UUID) -> ApplicationError:
+    return ApplicationError("crossbar.error.no_such_object", f"no router cluster with oid {oid} found")
 
 
 def _invalid(why: str) -> ApplicationError:

@@ -68,7 +68,14 @@ def _groups(plane: ControlPlane) -> Iterator[dict[str, Any]]:
     for group in sorted(plane.configuration.groups.values(), key=lambda group: group.name):
         placed = [{"node": _name_of(plane, key), "worker": key.worker} for key in sorted(group.placements.values())]
         cluster = clusters.get(group.cluster_oid, "")
-        yield {"cluster": cluster, "group": group.name, "scale": group.scale, "placements": placed}
+        yield {
+            "oid": str(group.oid),
+            "group": group.name,
+            "cluster_oid": str(group.cluster_oid),
+            "cluster": cluster,
+            "scale": group.scale,
+            "placements": placed,
+        }
 
 
 def _name_of(plane: ControlPlane, key: WorkerKey) -> str:

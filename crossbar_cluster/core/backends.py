@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+#: Error URI for a client that no router can serve now.
+UNAVAILABLE = "wamp.error.unavailable"
 #: An answering backend is given up after so many failures in a row: one may be a proxy that was itself too busy.
 LOST_AFTER = 2
 FIRST_RETRY_S = 0.1

@@ -8,7 +8,8 @@ then by name. A hard limit is never exceeded.
 What has once been started stays where it is as long as its node is a member of the cluster: clients are on it. A worker
 that has not (`fresh`) makes way if it shares its node with another one of its group and a member has none: so a group
 that was configured before its nodes is spread over them, in whatever order they come. A node that is away keeps what is
-placed on it; of two that could take a worker, the one that is there gets it.
+placed on it; of two that could take a worker, the one that is there gets it. When a group shrinks, those go that are
+missed least (`_Board.trim`), and the others stay where they are.
 """
 
 from __future__ import annotations
@@ -151,11 +152,22 @@ class _Board:
         return [piece for piece in self.pieces[group.oid] if piece.node_oid not in group.members]
 
     def trim(self, group: WorkerGroup) -> None:
-        """Down to scale go, in this order: stranded workers, fresh ones, those that share a node, high numbers."""
+        """Down to scale go those that are missed least.
+
+        These are, in this order: stranded workers, those whose node is away, fresh ones, those on the node that has
+        most of the group, those on the node that has most altogether, high numbers.
+        """
         pieces = self.pieces[group.oid]
         while len(pieces) > group.scale:
-            stranded, held = {id(piece) for piece in self.stranded(group)}, self.held(group)
-            gone = max(pieces, key=lambda p: (id(p) in stranded, p.fresh, held[p.node_oid], p.number))
+            held = self.held(group)
+
+            def dispensable(piece: _Piece, held: Counter[UUID] = held) -> tuple[Any, ...]:
+                member = group.members.get(piece.node_oid)
+                away = member is not None and not member.online
+                node = piece.node_oid
+                return member is None, away, piece.fresh, held[node], self.load[node], piece.number
+
+            gone = max(pieces, key=dispensable)
             pieces.remove(gone)
             self.count(gone, -1)
 

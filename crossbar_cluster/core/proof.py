@@ -76,9 +76,13 @@ class Connection:
         return digest.digest()
 
 
-def hello_part(nonce: bytes) -> dict[str, Any]:
-    """What a proxy adds to the authextra of its HELLO, as ``PART``."""
-    return {"version": VERSION, "nonce": nonce.hex()}
+def hello_part(nonce: bytes, linked_worker: str | None = None) -> dict[str, Any]:
+    """What a proxy adds to the authextra of its HELLO, as ``PART``.
+
+    :param linked_worker: of a router that links itself with another one instead: id of its worker.
+    """
+    part = {"version": VERSION, "nonce": nonce.hex()}
+    return part if linked_worker is None else {**part, "linked_worker": linked_worker}
 
 
 def challenge_part(router: RouterIdentity, nonce: bytes, signature: bytes) -> dict[str, Any]:
@@ -94,6 +98,13 @@ def nonce_in(extra: Any) -> bytes | None:
     """
     part = _part(extra)
     return None if part is None else _bytes_in(part, "nonce", NONCE_BYTES)
+
+
+def linked_worker_in(extra: Any) -> str | None:
+    """The worker that a router says it links, in a HELLO's authextra; None: it is no such HELLO."""
+    part = _part(extra)
+    worker = part.get("linked_worker") if isinstance(part, Mapping) else None
+    return worker if isinstance(worker, str) and worker else None
 
 
 def signature_in(extra: Any) -> bytes:

@@ -6,11 +6,13 @@ nothing. Only what carries an id that the master gives (`REALM_PREFIX`, `ROLE_PR
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from crossbar_cluster.core.digest import digest
+from crossbar_cluster.core.mesh import ObservedLink, links_to_drop, plan_links
+from crossbar_cluster.core.proxy import Backend
 from crossbar_cluster.core.worker import START_WORKER, STOP_WORKER, Plan, WorkerKey, plan_of
 
 #: Where router workers listen for proxies: the first of these that is free, as in the release.
@@ -51,11 +53,18 @@ class DesiredRouter:
     node: str  #: the node's authid
     realms: tuple[Realm, ...]
     peers: tuple[tuple[str, str], ...] = ()  #: authid and public key (hex) of every node that may connect to it
+    links: tuple[Backend, ...] = ()  #: the other workers of its group, and where they are
+    routers: tuple[str, ...] = ()  #: authids of their nodes, which may link themselves with it
 
     @property
     def principals(self) -> dict[str, dict[str, Any]]:
         """Who may connect to the listener, as a router worker takes it: each node with its own key."""
         return {authid: {"role": RLINK_ROLE, "authorized_keys": [key]} for authid, key in self.peers}
+
+    @property
+    def access(self) -> list[Any]:
+        """Who may connect to the listener, and who of them may link."""
+        return [self.principals, list(self.routers)]
 
     @property
     def transport_id(self) -> str:
@@ -65,6 +74,14 @@ class DesiredRouter:
     def connection_id(self) -> str:
         """What proxies call their connection to this worker."""
         return connection_id(self.node, self.key.worker)
+
+    def located(self, locate: Callable[[Backend], Backend]) -> DesiredRouter:
+        """The same with every other worker of the group as ``locate`` knows it."""
+        return replace(self, links=tuple(map(locate, self.links)))
+
+    def links_to(self, router: WorkerKey) -> bool:
+        """Whether it is to be linked with that router worker."""
+        return any(other.router == router for other in self.links)
 
 
 def transport_id(worker: str) -> str:
@@ -86,8 +103,9 @@ class ObservedRouter:
     #: realm id -> role id -> digest of the role's configuration; None: a worker of the plain release does not tell
     names: Mapping[str, str] = field(default_factory=dict)  #: realm id -> name, as far as it tells
     port: int | None = None  #: where its listener for proxies really listens; None: it has none
-    principals: str | None = None  #: digest of who may connect to it; None: a worker of the plain release does not tell
+    access: str | None = None  #: digest of `DesiredRouter.access`; None: a worker of the plain release
     life: str | None = None  #: another one for each start of its process; None: a worker of the plain release
+    links: Mapping[str, ObservedLink] | None = None  #: by id; None: a worker of the plain release
 
     @property
     def managed(self) -> bool:
@@ -179,21 +197,22 @@ def plan_router(desired: DesiredRouter | None, observed: ObservedRouter) -> Plan
     """The stages that make a router worker run what is desired; for None, those that end it.
 
     A worker that has to be started is observed anew before anything else is done on it. It listens last: a client that
-    gets through to a worker whose realm is not there yet is turned away for good. Each realm is a strand of its own:
-    one that cannot be started holds up no other, nor the listener.
+    gets through to a worker whose realm is not there yet is turned away for good. Each realm is a strand of its own,
+    and so is each link: one that cannot be started holds up no other, nor the listener.
     """
     if desired is None:
         return STOP_WORKER if observed.managed else ()
     if not observed.running:
         return START_WORKER
     realms = [_realm_strand(realm, observed) for realm in desired.realms]
-    return plan_of(realms, [_listener_strand(desired, observed)], [_removals(desired, observed)])
+    links = plan_links(desired.links, observed.links) if observed.links is not None else []
+    return plan_of([*realms, *links], [_listener_strand(desired, observed)], [_removals(desired, observed)])
 
 
 def _listener_strand(desired: DesiredRouter, observed: ObservedRouter) -> list[Any]:
     if observed.port is None:
         return [StartListener()]
-    up_to_date = observed.principals in (None, digest(desired.principals))
+    up_to_date = observed.access in (None, digest(desired.access))
     return [] if up_to_date else [UpdatePrincipals()]
 
 
@@ -221,7 +240,7 @@ def _former(realm: Realm, observed: ObservedRouter) -> str | None:
 def _removals(desired: DesiredRouter, observed: ObservedRouter) -> list[Any]:
     wanted = {realm.id: {role.id for role in realm.roles} for realm in desired.realms}
     names = {realm.name for realm in desired.realms}  # a former realm of the same name is replaced, not stopped
-    steps: list[Any] = []
+    steps: list[Any] = links_to_drop(desired.links, observed.links or {})
     for realm_id, roles in sorted(observed.realms.items()):
         if realm_id in wanted:
             extra = sorted(r for r in roles if r.startswith(ROLE_PREFIX) and r not in wanted[realm_id])

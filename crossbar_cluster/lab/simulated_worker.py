@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from autobahn.wamp.exception import ApplicationError
@@ -65,6 +65,7 @@ class SimulatedRouter:
         self.realms: dict[str, Config] = {}  #: realm id -> configuration
         self.roles: dict[str, dict[str, Config]] = {}  #: realm id -> role id -> configuration
         self.transports: dict[str, Config] = {}  #: transport id -> configuration, with the port it listens on
+        self.links: dict[str, Config] = {}  #: link id -> where it leads
         self.life = secrets.token_hex(8)
         self._ports_in_use = ports_in_use
 
@@ -89,15 +90,22 @@ class SimulatedRouter:
                 for realm_id, config in self.realms.items()
             },
             "transports": {tid: config["endpoint"].get("port") for tid, config in self.transports.items()},
-            "principals": {
-                tid: digest(config["auth"]["cryptosign-proxy"]["principals"]) for tid, config in self.transports.items()
-            },
+            "access": {tid: digest(_access(config)) for tid, config in self.transports.items()},
+            "links": {link_id: dict(link, realms={}) for link_id, link in self.links.items()},  # always up
         }
 
     @procedure
-    def update_router_principals(self, transport_id: str, principals: Config) -> None:
-        config = _existing(self.transports, transport_id, "transport")
-        config["auth"]["cryptosign-proxy"]["principals"] = principals
+    def update_router_principals(self, transport_id: str, principals: Config, routers: Sequence[str] = ()) -> None:
+        auth = _existing(self.transports, transport_id, "transport")["auth"]["cryptosign-proxy"]
+        auth["principals"], auth["routers"] = principals, list(routers)
+
+    @procedure
+    def set_router_link(self, link_id: str, config: Config) -> None:
+        self.links[link_id] = {"endpoint": [config["host"], config["port"]], "router": config["router"]}
+
+    @procedure
+    def drop_router_link(self, link_id: str) -> None:
+        self.links.pop(link_id, None)
 
     # -- realms and roles ---------------------------------------------------------------------------------------
 
@@ -294,6 +302,12 @@ def _endpoint(config: Config) -> tuple[str, int]:
     """Host and port that a proxy connection leads to."""
     endpoint = config["transport"]["endpoint"]
     return endpoint["host"], endpoint["port"]
+
+
+def _access(transport: Config) -> list[Any]:
+    """Who may connect, and who may link."""
+    auth = transport["auth"]["cryptosign-proxy"]
+    return [auth["principals"], auth.get("routers", [])]
 
 
 def _transport(transport_id: str, config: Config) -> dict[str, Any]:

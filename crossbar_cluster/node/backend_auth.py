@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +18,24 @@ from autobahn.wamp.types import Accept, Challenge, Deny, TransportDetails
 from nacl.exceptions import CryptoError
 from nacl.signing import VerifyKey
 
+from crossbar_cluster.core.backends import UNAVAILABLE
 from crossbar_cluster.core.news import Seldom
-from crossbar_cluster.core.proof import METHOD, NONCE_BYTES, PART, Connection, RouterIdentity, challenge_part, nonce_in
+from crossbar_cluster.core.proof import (
+    METHOD,
+    NONCE_BYTES,
+    PART,
+    Connection,
+    RouterIdentity,
+    challenge_part,
+    linked_worker_in,
+    nonce_in,
+)
 from crossbar_cluster.core.router import RLINK_ROLE
 from crossbar_cluster.node.key import node_key
 from crossbar_cluster.node.settings import UNPROVEN_PROXIES
 
-#: Roles that every realm has, for links between routers and for a router's own sessions.
-NOT_OF_CLIENTS = (RLINK_ROLE, "trusted")
+#: The role of what runs within a router. Nobody who connects has it.
+TRUSTED_ROLE = "trusted"
 TOLD_EACH_S = 60.0
 SIGNED_BYTES = 96  #: a signature of 64 bytes, and the 32 bytes that it is of
 
@@ -55,6 +65,7 @@ class Claim:
     authrole: str
     authextra: Mapping[str, Any] | None
     nonce: bytes | None  #: None: the proxy runs the plain release
+    linked_worker: str | None = None  #: of a router that links itself: which of its workers it is; None: a client's
 
     @classmethod
     def of(cls, realm: Any, details: Any) -> Claim:
@@ -73,7 +84,7 @@ class Claim:
             nonce = nonce_in(extra)
         except ValueError as e:
             raise Denied(str(e)) from None
-        return cls(node, pubkey, proxy_realm, authid, authrole, authextra, nonce)
+        return cls(node, pubkey, proxy_realm, authid, authrole, authextra, nonce, linked_worker_in(extra))
 
 
 def _text(value: Any, name: str) -> str:
@@ -109,12 +120,14 @@ class BackendAuth:
     """Decides about one connection.
 
     :param worker: the release's ``RouterController``.
-    :param principals: nodes that may connect: authid -> ``authorized_keys``. They can change at any time.
+    :param config: of the listener: ``principals`` are the nodes that may connect (authid -> ``authorized_keys``),
+        ``routers`` those of them that may link themselves. Both can change at any time.
     """
 
-    def __init__(self, worker: Any, principals: Mapping[str, Any], log: Any) -> None:
+    def __init__(self, worker: Any, config: Mapping[str, Any], log: Any) -> None:
         self._worker = worker
-        self._principals = principals
+        self._principals: Mapping[str, Any] = config.get("principals", {})
+        self._routers: Collection[str] = config.get("routers", ())
         self._log = log
         self.claim: Claim | None = None
         self._verify_key: VerifyKey | None = None
@@ -202,8 +215,14 @@ class BackendAuth:
         self._check_node(claim)
         if not self._worker.has_realm(claim.realm):
             raise Denied(f"there is no realm {claim.realm} on this router worker", ApplicationError.NO_SUCH_REALM)
-        if claim.authrole in NOT_OF_CLIENTS or not self._worker.has_role(claim.realm, claim.authrole):
+        is_link = claim.linked_worker is not None
+        if is_link != (claim.authrole == RLINK_ROLE) or (is_link and claim.nonce is None):
+            raise Denied(f"role {RLINK_ROLE} is that of routers that link themselves, and prove who they are")
+        if claim.authrole == TRUSTED_ROLE or not self._worker.has_role(claim.realm, claim.authrole):
             raise Denied(f"realm {claim.realm} has no role {claim.authrole}", ApplicationError.NO_SUCH_ROLE)
+        awaited = None if is_link else self._worker._router_factory.get(claim.realm).links.awaited()
+        if awaited:
+            raise Denied(f"this router is about to be linked with {awaited}: try again", UNAVAILABLE)
 
     def _check_node(self, claim: Claim) -> bool:
         principal = self._principals.get(claim.node)
@@ -211,4 +230,13 @@ class BackendAuth:
             raise Denied(f"no node {claim.node} may connect to this router worker")
         if claim.pubkey not in principal["authorized_keys"]:
             raise Denied(f"node {claim.node} has another key")
+        if claim.linked_worker is not None and claim.node not in self._routers:
+            raise Denied(f"node {claim.node} has no router that may be linked with this one")
         return True
+
+
+def linked_worker_of(session: Any) -> tuple[str, str] | None:
+    """Node and worker of the router whose link a router's session is; None: it is that of a client."""
+    auth = getattr(getattr(session, "_pending_auth", None), "_backend_auth", None)
+    claim = auth.claim if isinstance(auth, BackendAuth) else None
+    return (claim.node, claim.linked_worker) if claim is not None and claim.linked_worker is not None else None

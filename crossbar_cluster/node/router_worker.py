@@ -22,9 +22,12 @@ def snapshot_of(controller: Any) -> dict[str, Any]:
 
     :param controller: the release's ``RouterController``.
     :returns: ``realms``: realm id -> ``name`` and ``roles`` (role id -> digest of its configuration);
-        ``transports``: transport id -> TCP port that it listens on, or None; ``principals``: transport id -> digest of
-        who may connect to it; ``life``: a text that is another one for each start of the worker's process.
+        ``transports``: transport id -> TCP port that it listens on, or None; ``access``: transport id -> digest of
+        who may connect to it; ``life``: a text that is another one for each start of the worker's process; ``links``:
+        see `links.worker.WorkerLinks.describe`.
     """
+    from crossbar_cluster.links.worker import links_of
+
     realms = {
         realm_id: {
             "name": realm.config["name"],
@@ -33,8 +36,14 @@ def snapshot_of(controller: Any) -> dict[str, Any]:
         for realm_id, realm in controller.realms.items()
     }
     ports = {transport_id: _port(transport) for transport_id, transport in controller.transports.items()}
-    principals = {t: digest(_method(transport).get("principals", {})) for t, transport in controller.transports.items()}
-    return {"life": LIFE, "realms": realms, "transports": ports, "principals": principals}
+    access = {t: digest(_access(_method(transport))) for t, transport in controller.transports.items()}
+    links = links_of(controller).describe()
+    return {"life": LIFE, "realms": realms, "transports": ports, "access": access, "links": links}
+
+
+def _access(method: Any) -> list[Any]:
+    """Who may connect, and who may link, as `core.router.DesiredRouter.access` has it."""
+    return [method.get("principals", {}), list(method.get("routers", ()))]
 
 
 def _method(transport: Any) -> Any:
@@ -77,9 +86,12 @@ def end_sessions(controller: Any, realm_id: str, sessions: Iterable[int]) -> Non
             session.onMessage(Goodbye())
 
 
-def update_principals(controller: Any, transport_id: str, principals: Mapping[str, Any]) -> None:
+def update_principals(
+    controller: Any, transport_id: str, principals: Mapping[str, Any], routers: Iterable[str] = ()
+) -> None:
     """Let these connect to a transport from now on, and nobody else. Sessions that others have let in are ended.
 
+    :param routers: those of them that may link themselves.
     :raises ApplicationError: there is no such transport, or it has no principals; nothing is changed.
     """
     transport = controller.transports.get(transport_id)
@@ -90,6 +102,7 @@ def update_principals(controller: Any, transport_id: str, principals: Mapping[st
     # In place: the transport's sessions hold this dict. Nothing runs between the two calls.
     method["principals"].clear()
     method["principals"].update(principals)
+    method.setdefault("routers", [])[:] = routers
     ended = sum(_end_foreign_sessions(controller.log, realm.router) for realm in controller.realms.values())
     if ended:
         controller.log.warn("{count} sessions of nodes that may not connect any more are ended", count=ended)
@@ -106,14 +119,14 @@ def _end_foreign_sessions(log: Any, router: Any) -> int:
         if auth is None or auth.may_connect:
             continue
         try:
-            _end(session, f"node {auth.claim.node} may not connect any more")
+            end_session(session, f"node {auth.claim.node} may not connect any more")
             ended += 1
         except Exception as e:  # nobody asks again for the others
             log.error("A session of node {node} could not be ended: {error!r}", node=auth.claim.node, error=e)
     return ended
 
 
-def _end(session: Any, why: str) -> None:
+def end_session(session: Any, why: str) -> None:
     """Tell a session to leave, as if it had answered, and close its connection. It may have been told before."""
     transport = session._transport
     try:

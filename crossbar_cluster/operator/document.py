@@ -31,8 +31,10 @@ class Placement(TypedDict):
 
 
 class Group(TypedDict):
-    cluster: str
+    oid: str  #: of the worker group
     group: str
+    cluster_oid: str
+    cluster: str
     scale: int  #: router workers that it is to have
     placements: list[Placement]
 
@@ -94,6 +96,14 @@ class Status(TypedDict):
     webclusters: list[WebCluster]
     workers: list[Worker]
     problems: list[Problem]  #: empty: the cluster is as it is configured
+
+
+class Scaled(TypedDict):
+    """The answer of ``scale_workergroup``."""
+
+    workergroup: dict[str, object]  #: as of ``get_routercluster_workergroup``
+    changes: list[PlacementChange]
+    missing: int  #: workers that no node may take yet
 
 
 class PlacementChange(TypedDict):

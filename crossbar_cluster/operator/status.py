@@ -36,7 +36,7 @@ def status(url: str | None, key: Path | None, realm: str, as_json: bool, watch: 
       now          the master's clock
       master       realm, started, crossbar, crossbar_cluster, passes, calls, failures
       nodes        oid, name, status, since, address, address_source, address_since
-      groups       cluster, group, scale, placements: node, worker
+      groups       oid, group, cluster_oid, cluster, scale, placements: node, worker
       realms       name, status, group, webcluster
       webclusters  name, status, nodes
       workers      node, worker, kind, state, reason, since; of a router: port, realms;

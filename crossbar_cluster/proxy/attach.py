@@ -12,12 +12,12 @@ from autobahn.wamp.exception import TransportLost
 from autobahn.wamp.message import Cancel, Result
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
-from crossbar_cluster.core.backends import Backend
+from crossbar_cluster.core.backends import UNAVAILABLE, Backend
 from crossbar_cluster.core.news import Seldom
-from crossbar_cluster.proxy.backend_session import BackendSession
+from crossbar_cluster.node.backend_session import BackendSession
+from crossbar_cluster.node.handshake import Handshake, Principal
 from crossbar_cluster.proxy.delivery import Undeliverable, deliver, refusal, substitute
-from crossbar_cluster.proxy.frontend import UNAVAILABLE, CallsInFlight, lose, turn_away
-from crossbar_cluster.proxy.handshake import Handshake, Principal
+from crossbar_cluster.proxy.frontend import CallsInFlight, lose, turn_away
 from crossbar_cluster.proxy.pool import BackendPool, NoBackend, pool_of
 
 PROTOCOL_VIOLATION = "wamp.error.protocol_violation"

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from autobahn.wamp.exception import ApplicationError
-from twisted.internet.endpoints import HostnameEndpoint
 
 from crossbar_cluster.core.address import parse_address
 from crossbar_cluster.proxy.pool import pool_of
@@ -53,20 +52,6 @@ def derive_connections_by_auth(routes: Mapping[str, Mapping[str, Any]], connecti
                 if connection_id in connections:
                     serving.setdefault((realm, role), set()).add(connections[connection_id])
     return serving
-
-
-def resolving_endpoint(reactor: Any, config: Any) -> HostnameEndpoint | None:
-    """An endpoint that looks its host name up at every connect, IPv4 and IPv6 alike; None where the release's will do.
-
-    The released endpoint looks up IPv4 only. It is kept for names with an underscore: Twisted's `HostnameEndpoint`
-    takes those for invalid, and docker-compose, which hands them out, runs on IPv4.
-    """
-    if not isinstance(config, Mapping) or config.get("type") != "tcp" or config.get("tls") or "version" in config:
-        return None
-    host = config["host"]
-    if ":" in host or "_" in host or host.replace(".", "").isdecimal() or host.endswith(".onion"):
-        return None
-    return HostnameEndpoint(reactor, host, config["port"], timeout=config.get("timeout", 10))
 
 
 def derive_anew(result: Any, controller: Any) -> Any:

@@ -16,7 +16,6 @@ from autobahn.wamp.exception import TransportLost
 from autobahn.wamp.message import Abort, Call, Error, Result
 from autobahn.websocket.protocol import WebSocketProtocol
 
-UNAVAILABLE = "wamp.error.unavailable"
 CANCELED = "wamp.error.canceled"
 SERVICE_RESTART = 1012  # RFC 6455, registry of close codes: the client may reconnect
 _CLOSE_REASON_BYTES = 123  # RFC 6455, section 5.5: a control frame's payload has 125 bytes, of which the code takes 2

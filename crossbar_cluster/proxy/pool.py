@@ -15,14 +15,11 @@ from autobahn.wamp.component import _create_transport
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
-from crossbar_cluster.core.backends import Backend, Backends
+from crossbar_cluster.core.backends import UNAVAILABLE, Backend, Backends
 from crossbar_cluster.core.news import Seldom
 from crossbar_cluster.core.proof import METHOD, RouterIdentity
-from crossbar_cluster.node.key import node_key
-from crossbar_cluster.node.settings import UNPROVEN_ROUTERS
-from crossbar_cluster.proxy.backend_session import BackendSession
-from crossbar_cluster.proxy.frontend import UNAVAILABLE
-from crossbar_cluster.proxy.handshake import (
+from crossbar_cluster.node.backend_session import BackendSession
+from crossbar_cluster.node.handshake import (
     Handshake,
     NotJoined,
     Principal,
@@ -31,6 +28,8 @@ from crossbar_cluster.proxy.handshake import (
     Unreachable,
     WrongRouter,
 )
+from crossbar_cluster.node.key import node_key
+from crossbar_cluster.node.settings import UNPROVEN_ROUTERS
 from crossbar_cluster.proxy.unreachable import REPORT_EACH_S, report_unreachable
 from crossbar_cluster.proxy.watch import WITHIN_S, Watch
 

@@ -16,11 +16,10 @@ from autobahn.wamp.types import ComponentConfig
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.python.failure import Failure
 
-from crossbar_cluster.core.backends import Backend
+from crossbar_cluster.core.backends import UNAVAILABLE, Backend
 from crossbar_cluster.core.proof import METHOD
-from crossbar_cluster.proxy.attempt import Attempt
-from crossbar_cluster.proxy.frontend import UNAVAILABLE
-from crossbar_cluster.proxy.handshake import Handshake, NotJoined, Principal, Refused, Unreachable, WrongRouter
+from crossbar_cluster.node.attempt import Attempt
+from crossbar_cluster.node.handshake import Handshake, NotJoined, Principal, Refused, Unreachable, WrongRouter
 from crossbar_cluster.proxy.pool import BackendPool, NoBackend, pool_of
 
 

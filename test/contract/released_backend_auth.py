@@ -41,6 +41,9 @@ class Worker:
 
     def __init__(self, directory):
         self.config = SimpleNamespace(extra=SimpleNamespace(node="router1", worker="w1", cbdir=str(directory)))
+        self.awaited = None  #: a router that clients have to wait for
+        links = SimpleNamespace(awaited=lambda: self.awaited)
+        self._router_factory = {"realm1": SimpleNamespace(links=links)}
 
     def has_realm(self, realm):
         return realm == "realm1"

@@ -208,6 +208,77 @@ def test_a_changed_scale_is_followed(world):
     assert world.layout() == {"group1_1": "router1"}
 
 
+def test_a_scaled_group_is_told_and_announced(world):
+    cluster = world.cluster(world.node("router1"), world.node("router2"))
+    group = world.group(cluster)
+    before = world.call("get_routercluster_workergroup", cluster, group)
+    world.published.clear()
+    placed = {"group": "group1", "worker": "group1_2", "what": "placed", "from_node": None, "to_node": "router2"}
+    removed = {**placed, "what": "removed", "from_node": "router2", "to_node": None}
+    for scale, change in ((2, placed), (1, removed)):
+        answer = world.call("scale_workergroup", cluster, group, scale)
+        told = answer["workergroup"]
+        assert told == world.call("get_routercluster_workergroup", cluster, group)
+        assert {**told, "scale": 1, "changed": None} == {**before, "changed": None}
+        assert told["scale"] == scale
+        assert told["changed"] > before["changed"]
+        assert (answer["changes"], answer["missing"]) == ([change], 0)
+        assert world.published == [("on_workergroup_scaled", told), ("on_placements_changed", [change])]
+        world.published.clear()
+
+
+def test_of_a_group_that_shrinks_goes_what_is_on_a_node_that_is_away(world):
+    away, there = world.node("router1"), world.node("router2")
+    cluster = world.cluster(away, there)
+    group = world.group(cluster, scale=2)
+    world.runs()
+    world.manager._session.plane = SimpleNamespace(is_online=lambda node_oid: node_oid != away)
+    (change,) = world.call("scale_workergroup", cluster, group, 1)["changes"]
+    assert (change["worker"], change["from_node"]) == ("group1_1", "router1")
+
+
+def test_the_same_scale_again_changes_nothing(world):
+    cluster = world.cluster(world.node("router1"))
+    group = world.group(cluster, scale=2)
+    before, events = world.call("get_routercluster_workergroup", cluster, group), list(world.published)
+    assert world.call("scale_workergroup", cluster, group, 2) == {"workergroup": before, "changes": [], "missing": 0}
+    assert world.published == events
+
+
+def test_a_group_is_scaled_beyond_what_its_nodes_may_take(world):
+    cluster = world.cluster()
+    world.call("add_routercluster_node", cluster, str(world.node("router1")), {"hardlimit": 2})
+    group = world.group(cluster)
+    world.group(world.cluster(name="without_nodes"), "other", scale=7)
+    answer = world.call("scale_workergroup", cluster, group, 5)
+    assert (len(answer["changes"]), answer["missing"]) == (1, 3)
+    world.call("add_routercluster_node", cluster, str(world.node("router2")), {})
+    assert len(world.layout()) == 5
+    assert world.call("scale_workergroup", cluster, group, 5)["missing"] == 0
+
+
+@pytest.mark.parametrize("scale", [0, -1, 129, True])
+def test_a_bad_scale_is_refused(world, scale):
+    cluster = world.cluster(world.node("router1"))
+    group = world.group(cluster)
+    says = refused(world, "wamp.error.invalid_configuration", "scale_workergroup", cluster, group, scale)
+    assert repr(scale) in says and "from 1 to 128" in says
+    assert world.call("get_routercluster_workergroup", cluster, group)["scale"] == 1
+
+
+def test_a_group_is_scaled_in_its_own_cluster_only(world):
+    first, second = world.cluster(name="first"), world.cluster(name="second")
+    group = world.group(first)
+    for cluster, which, uri, word in (
+        (second, group, "crossbar.error.no_such_object", "group1 is not in router cluster"),
+        (str(uuid.uuid4()), group, "crossbar.error.no_such_object", "no router cluster"),
+        (first, str(uuid.uuid4()), "crossbar.error.no_such_object", "no worker group"),
+        ("no oid", group, "wamp.error.invalid_argument", "routercluster_oid"),
+        (first, "no oid", "wamp.error.invalid_argument", "workergroup_oid"),
+    ):
+        assert word in refused(world, uri, "scale_workergroup", cluster, which, 2)
+
+
 def test_workers_of_an_unpaired_node_move_if_there_is_another(world):
     gone = world.node("router1")
     cluster = world.cluster(gone)
@@ -540,9 +611,13 @@ def test_each_procedure_is_registered_once_and_checks_types(world):
     released = RouterClusterManager.__bases__[-1]
     names = {name for name, member in vars(released).items() if hasattr(member, "_wampuris")}
     assert len(names) > 10
-    added = {"move_placements", "drain_node", "undrain_node"}
+    added = {"move_placements", "drain_node", "undrain_node", "scale_workergroup"}
     assert set(endpoints) == {f"{PREFIX}.{name}" for name in names | added}
-    for name, arguments in (("drain_node", [7]), ("add_routercluster_workergroup", ["oid", "no dictionary"])):
+    for name, arguments in (
+        ("drain_node", [7]),
+        ("add_routercluster_workergroup", ["oid", "no dictionary"]),
+        ("scale_workergroup", ["oid", "oid", "2"]),
+    ):
         endpoint = endpoints[f"{PREFIX}.{name}"]
         assert endpoint.details_arg == "details"
         with pytest.raises(TypeCheckError):

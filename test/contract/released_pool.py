@@ -34,7 +34,7 @@ class Session:
         raise AssertionError("no connection is made here")
 
     def give_up(self):
-        from crossbar_cluster.proxy.handshake import Unreachable
+        from crossbar_cluster.node.handshake import Unreachable
 
         if not self.joined.called:
             self.joined.errback(Unreachable("no answer in time"))
@@ -93,7 +93,7 @@ def config(worker, life="1"):
 
 
 def joining(pool):
-    from crossbar_cluster.proxy.handshake import Principal
+    from crossbar_cluster.node.handshake import Principal
 
     result = []
     work = Deferred.fromCoroutine(pool.join(Principal("realm1", "x", "anonymous"), lambda b, _: Session(b)))
@@ -106,7 +106,7 @@ def fails(session, error):
 
 
 def test_the_next_one_is_tried_at_once(pool):
-    from crossbar_cluster.proxy.handshake import Unreachable
+    from crossbar_cluster.node.handshake import Unreachable
 
     for backend_id in "ab":
         pool.up(backend_id)
@@ -175,7 +175,7 @@ def test_one_that_comes_up_meanwhile_serves_all_who_wait(pool):
 
 def test_a_refusal_is_waited_out_and_then_passed_on(pool):
     """The router may be about to start the realm, or to hear of this proxy."""
-    from crossbar_cluster.proxy.handshake import Refused
+    from crossbar_cluster.node.handshake import Refused
     from crossbar_cluster.proxy.pool import WAIT_S, NoBackend
 
     pool.up("a")
@@ -203,7 +203,7 @@ def joined_on(pool, backend_id):
 
 
 def test_clients_of_a_backend_that_fails_twice_are_told(pool):
-    from crossbar_cluster.proxy.handshake import Unreachable
+    from crossbar_cluster.node.handshake import Unreachable
 
     session = joined_on(pool, "a")
     backend = pool.backends.by_id["a"]
@@ -269,7 +269,7 @@ def test_only_a_new_worker_waits_to_hear_of_a_realm(pool):
 
 
 def test_whoever_joins_on_a_backend_that_is_lost_tries_the_next_one_at_once(pool):
-    from crossbar_cluster.proxy.handshake import Unreachable
+    from crossbar_cluster.node.handshake import Unreachable
 
     for backend_id in "ab":
         pool.up(backend_id)

@@ -103,7 +103,7 @@ class Client:
 
 
 def handshake():
-    from crossbar_cluster.proxy.handshake import Handshake, Principal, ProxyNode
+    from crossbar_cluster.node.handshake import Handshake, Principal, ProxyNode
 
     proxy = ProxyNode("proxy1", SimpleNamespace(public="aa" * 32))
     return Handshake(proxy, Principal("realm1", "x", "anonymous"), None, None)
@@ -117,7 +117,7 @@ class Joined:
     """A client's session that has joined."""
 
     def __init__(self):
-        from crossbar_cluster.proxy.backend_session import BackendSession
+        from crossbar_cluster.node.backend_session import BackendSession
 
         self.clock, self.client, self.router = Clock(), Client(), Router()
         self.session = BackendSession(Backend("a", {}), handshake(), self.client, self.clock)
@@ -135,7 +135,7 @@ def joined():
 
 
 def test_a_router_that_does_not_take_leave_is_left(joined):
-    from crossbar_cluster.proxy.backend_session import LEAVE_WITHIN_S
+    from crossbar_cluster.node.backend_session import LEAVE_WITHIN_S
 
     joined.session.leave("wamp.close.normal")
     [goodbye] = joined.router.heard
@@ -161,7 +161,7 @@ def test_a_router_that_takes_leave_is_not_waited_for(joined, first):
 
 def test_a_connection_that_does_not_close_is_closed(joined):
     """The router has taken leave, and reads no more."""
-    from crossbar_cluster.proxy.backend_session import LEAVE_WITHIN_S
+    from crossbar_cluster.node.backend_session import LEAVE_WITHIN_S
 
     joined.session.leave()
     joined.router.says(Goodbye())

@@ -159,7 +159,7 @@ ROUTER_CALLS = [
     ("update_router_realm_role", "rlm_1", "rle_2", ROLE),
     ("update_router_realm_role", "rlm_1", "rle_1", {**ROLE, "permissions": []}),
     ("get_router_snapshot",),
-    ("update_router_principals", "tnp_1", {}),
+    ("update_router_principals", "tnp_1", {}, []),
     ("stop_router_realm_role", "rlm_1", "rle_2"),
     ("stop_router_realm_role", "rlm_2", "rle_2"),
     ("stop_router_realm_role", "rlm_1", "rle_1"),

@@ -6,8 +6,8 @@ import pytest
 from nacl.signing import SigningKey
 
 from crossbar_cluster.core.proof import METHOD, PART, Connection, RouterIdentity, challenge_part
+from crossbar_cluster.node.handshake import Handshake, Principal, ProxyNode, WrongRouter
 from crossbar_cluster.node.key import NodeKey
-from crossbar_cluster.proxy.handshake import Handshake, Principal, ProxyNode, WrongRouter
 
 
 def node_key(byte: bytes) -> NodeKey:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import pytest
 from hypothesis import given
@@ -39,11 +39,11 @@ def after(groups, plan_changes):
     result = []
     for one in groups:
         placements = {p.oid: p for p in one.placements}
-        for index, change in enumerate(c for c in plan_changes if c.group_oid == one.oid):
+        for change in (c for c in plan_changes if c.group_oid == one.oid):
             if change.to_node is None:
                 del placements[change.placement_oid]
             else:
-                oid = change.placement_oid or UUID(int=(one.oid.int << 64) + index)
+                oid = change.placement_oid or uuid5(one.oid, change.worker)
                 placements[oid] = Placed(oid, change.to_node, change.worker, change.fresh)
         result.append(replace(one, placements=tuple(placements.values())))
     return result
@@ -149,6 +149,45 @@ def test_what_goes_when_the_scale_is_lowered(placements, goes):
     one = group(scale=len(placements) - 1, of=members(1, 2), placements=placements)
     (change,) = (change for change in spread([one]).changes if change.to_node is None)
     assert (change.worker, change.placement_oid) == (goes, placed(goes, 1).oid)
+
+
+def test_what_goes_is_on_the_fullest_node_first_then_it_has_the_highest_number():
+    one = group(
+        scale=5,
+        of=members(1, 2, 3),
+        placements=[placed("g_1", 1), placed("g_2", 1), placed("g_3", 1), placed("g_4", 2), placed("g_5", 2)],
+    )
+    left = []
+    for scale in (4, 3, 2, 1):
+        (one,) = after([one], spread([replace(one, scale=scale)]).changes)
+        left.append(sorted(layout([one])))
+    assert left == [["g_1", "g_2", "g_4", "g_5"], ["g_1", "g_2", "g_4"], ["g_1", "g_4"], ["g_1"]]
+
+
+def test_what_goes_is_where_the_other_groups_have_more():
+    other = group("other", 2, members(1, 2), [placed("other_1", 1), placed("other_2", 1)], number=1)
+    one = group(scale=1, of=members(1, 2), placements=[placed("g_1", 1), placed("g_2", 2)])
+    assert settled(other, one)["g_2"] == "node2"
+
+
+def test_a_worker_whose_node_is_away_goes_before_one_that_has_clients():
+    away, there = members(1, online=False), members(2)
+    one = group(scale=2, of=[*away, *there], placements=[placed("g_1", 1), placed("g_2", 2), placed("g_3", 2)])
+    assert settled(one) == {"g_2": "node2", "g_3": "node2"}
+    assert settled(replace(one, scale=1)) == {"g_2": "node2"}
+
+
+def test_whatever_the_scale_becomes_the_others_stay_where_they_are():
+    one = group(scale=1, of=members(1, 2, 3))
+    before = {}
+    for scale in (1, 2, 3, 7, 4, 2, 5, 1):
+        (one,) = after([replace(one, scale=scale)], spread([replace(one, scale=scale)]).changes)
+        one = replace(one, placements=tuple(replace(p, fresh=False) for p in one.placements))  # they have been started
+        now = layout([one])
+        assert len(now) == scale
+        assert all(now[worker] == before[worker] for worker in now.keys() & before.keys())
+        assert now.keys() <= before.keys() or before.keys() <= now.keys()
+        before = now
 
 
 def test_a_worker_gets_the_lowest_free_number():

@@ -40,7 +40,7 @@ RUNNING = ObservedRouter(
     {"rlm_1": {r.id: digest(dict(r.config)) for r in REALM1.roles}},
     {"rlm_1": "realm1"},
     10000,
-    digest(DESIRED.principals),
+    digest(DESIRED.access),
 )
 
 #: A router worker as one of the plain release shows itself: it does not tell the configuration of its roles.
@@ -174,10 +174,10 @@ def carry_out(desired: DesiredRouter | None, observed: ObservedRouter, step: Any
             del realms[realm_id]
         case StartListener() if desired:
             assert observed.port is None
-            return replace(observed, port=10000, principals=digest(desired.principals))
+            return replace(observed, port=10000, access=digest(desired.access))
         case UpdatePrincipals() if desired:
             assert observed.port is not None
-            return replace(observed, principals=digest(desired.principals))
+            return replace(observed, access=digest(desired.access))
     return replace(observed, realms=realms)
 
 

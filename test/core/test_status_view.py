@@ -42,14 +42,18 @@ CONVERGED = {
     ],
     "groups": [
         {
-            "cluster": "routers",
+            "oid": "5f0c1f0e-54f3-4a51-8a46-0a3f8f0d7a01",
             "group": "group_realm1",
+            "cluster_oid": "5f0c1f0e-54f3-4a51-8a46-0a3f8f0d7a09",
+            "cluster": "routers",
             "scale": 1,
             "placements": [{"node": "crossbar-router-realm1-0", "worker": "group_realm1_1"}],
         },
         {
-            "cluster": "routers",
+            "oid": "5f0c1f0e-54f3-4a51-8a46-0a3f8f0d7a02",
             "group": "group_realm2",
+            "cluster_oid": "5f0c1f0e-54f3-4a51-8a46-0a3f8f0d7a09",
+            "cluster": "routers",
             "scale": 1,
             "placements": [{"node": "crossbar-router-realm2-0", "worker": "group_realm2_1"}],
         },

@@ -49,7 +49,14 @@ DOCUMENT = {
         }
     ],
     "groups": [
-        {"cluster": "c", "group": "g", "scale": 1, "placements": [{"node": "router1", "worker": "g_1"}]},
+        {
+            "oid": "5f0c1f0e-54f3-4a51-8a46-0a3f8f0d7a01",
+            "group": "g",
+            "cluster_oid": "5f0c1f0e-54f3-4a51-8a46-0a3f8f0d7a02",
+            "cluster": "c",
+            "scale": 1,
+            "placements": [{"node": "router1", "worker": "g_1"}],
+        },
     ],
     "realms": [],
     "webclusters": [],
@@ -328,6 +335,59 @@ async def test_placements_are_changed(master, arguments, call, unchanged):
     code, out, err = await ask(master, "placements", *arguments)
     assert (code, out) == (1, "")
     assert err == "The master refuses: no member is free: add a node (crossbar.error.no_capacity)\n"
+
+
+PLACED = {"group": "g", "worker": "g_2", "what": "placed", "from_node": None, "to_node": "router2"}
+SCALE = MREALM + "routercluster.scale_workergroup"
+GROUP = DOCUMENT["groups"][0]
+
+
+@pytest.mark.parametrize("named", [("g",), (GROUP["oid"],), ("g", "--cluster", "c")])
+async def test_a_group_is_scaled(master, named):
+    master.answers[SCALE] = {"workergroup": {"name": "g", "scale": 2}, "changes": [PLACED], "missing": 0}
+    group, *options = named
+    code, out, err = await ask(master, "placements", "scale", group, "2", *options)
+    assert (code, out, err) == (0, "g_2 of group g: placed on router2\n", "")
+    assert master.calls[-1] == ("routercluster.scale_workergroup", GROUP["cluster_oid"], GROUP["oid"], 2)
+
+
+async def test_what_scaling_a_group_tells(master):
+    answer = {"workergroup": {"name": "g", "scale": 2}, "changes": [], "missing": 0}
+    master.answers[SCALE] = answer
+    said = "Worker group g has a scale of 2; no placement has changed.\n"
+    assert await ask(master, "placements", "scale", "g", "2") == (0, said, "")
+    master.answers[SCALE] = answer | {"changes": [PLACED], "missing": 3}
+    code, out, err = await ask(master, "placements", "scale", "g", "2")
+    assert (code, out.splitlines()[0], err) == (0, "g_2 of group g: placed on router2", "")
+    assert "3 of the router workers of group g have no node yet" in out and "hard limit" in out
+    code, out, _ = await ask(master, "placements", "scale", "g", "2", "--json")
+    assert (code, json.loads(out)) == (0, master.answers[SCALE])
+    master.answers[SCALE] = Failing("wamp.error.invalid_configuration", "its scale is 0")
+    said = "The master refuses: its scale is 0 (wamp.error.invalid_configuration)\n"
+    assert await ask(master, "placements", "scale", "g", "0") == (1, "", said)
+
+
+async def test_the_group_to_scale_has_to_be_the_only_one_of_its_name(master):
+    twin = GROUP | {"oid": "twin", "cluster": "d", "cluster_oid": "of d"}
+    master.answers = {STATUS: DOCUMENT | {"groups": [GROUP, twin]}, SCALE: {"changes": [PLACED], "missing": 0}}
+    code, out, err = await ask(master, "placements", "scale", "g", "2")
+    assert (code, out) == (2, "")
+    assert "Router clusters c and d" in err and "--cluster" in err
+    assert (await ask(master, "placements", "scale", "g", "2", "--cluster", "d"))[0] == 0
+    assert master.calls[-1][1:] == ("of d", "twin", 2)
+    for unknown in (("x", "2"), ("g", "2", "--cluster", "x")):
+        code, out, err = await ask(master, "placements", "scale", *unknown)
+        assert (code, out) == (1, "")
+        assert "there is no worker group" in err and "placements list" in err
+    assert (await ask(master, "placements", "scale", "g", "two"))[0] == 2
+
+
+async def test_a_master_that_cannot_scale_groups(master):
+    older = {key: value for key, value in GROUP.items() if not key.endswith("oid")}
+    master.answers[STATUS] = DOCUMENT | {"groups": [older]}
+    code, out, err = await ask(master, "placements", "scale", "g", "2")
+    assert (code, out) == (2, "")
+    assert "an older one" in err and SCALE in err
 
 
 class Terminal:

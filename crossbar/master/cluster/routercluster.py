@@ -1,4 +1,4 @@
-"""Worker groups can be configured before their nodes, their workers are spread by load, moved and drained."""
+"""Worker groups can be configured before their nodes, grow and shrink; their workers are spread by load, and moved."""
 
 from autobahn import wamp
 
@@ -18,9 +18,9 @@ MANAGER = Record(
         "delete_routercluster",
     ),
     why="The release puts all router workers of a worker group on one node, cannot add a group to a cluster that has "
-    "no node yet, leaves placements behind when a node, group or cluster is removed, has no way to move one, and lists "
-    "nodes of other clusters.",
-    retire="When the released manager places by load, keeps placements in line, and moves them on demand.",
+    "no node yet nor change the scale of one, leaves placements behind when a node, group or cluster is removed, has "
+    "no way to move one, and lists nodes of other clusters.",
+    retire="When the released manager places by load, keeps placements in line, and scales and moves on demand.",
     relies_on=(
         "crossbar.master.cluster.routercluster:RouterClusterManager.__init__",
         "crossbar.master.cluster.routercluster:RouterClusterManager.start",
@@ -43,7 +43,7 @@ MONITOR = Record(
 
 @MANAGER
 class PlacingManager:
-    """The released procedures, and three of our own. What they do is in `crossbar_cluster.control.routerclusters`."""
+    """The released procedures, and four of our own. What they do is in `crossbar_cluster.control.routerclusters`."""
 
     def list_routercluster_nodes(self, routercluster_oid: str, return_names=None, filter_by_status=None, details=None):
         from crossbar_cluster.control.routerclusters import members_only, node_names
@@ -94,6 +94,20 @@ class PlacingManager:
         deleted = await super().delete_routercluster(routercluster_oid, details)
         await settle(self)
         return deleted
+
+    @wamp.register(None, check_types=True)
+    async def scale_workergroup(self, routercluster_oid: str, workergroup_oid: str, scale: int, details=None):
+        """Let a worker group have more or fewer router workers from now on.
+
+        :param scale: how many, from 1 to 128.
+        :returns: ``workergroup``: as of ``get_routercluster_workergroup``; ``changes``: what became of placements, as
+            of ``move_placements``; ``missing``: how many workers no node may take yet.
+        :raises ApplicationError: ``crossbar.error.no_such_object``, ``wamp.error.invalid_argument``,
+            ``wamp.error.invalid_configuration``; nothing has changed then.
+        """
+        from crossbar_cluster.control.routerclusters import scale_workergroup
+
+        return await scale_workergroup(self, routercluster_oid, workergroup_oid, scale)
 
     @wamp.register(None, check_types=True)
     async def move_placements(self, node: str, to=None, details=None):

@@ -63,6 +63,8 @@ class HealingController:
         await self.subscribe(self._on_something_ended, "crossbarfabriccenter.node..on_worker_gone", of_nodes)
         unreachable = "crossbarfabriccenter.node..worker..on_backend_unreachable"
         await self.subscribe(self._on_backend_unreachable, unreachable, of_nodes)
+        links = "crossbarfabriccenter.node..worker..on_router_link_changed"
+        await self.subscribe(self._on_router_link_changed, links, of_nodes)
         self._pairings = await hear_of_pairings(self, self.plane.look_for_pairings)
         self.plane.start()
 
@@ -142,6 +144,9 @@ class HealingController:
 
     async def _on_backend_unreachable(self, connection_id, details=None):
         self.plane.backend_unreachable(details.publisher_authid, connection_id)
+
+    async def _on_router_link_changed(self, worker, details=None):
+        self.plane.link_changed(details.publisher_authid, worker)
 
     async def _on_node_ready(self, *args, details=None, **kwargs):
         """A node says that it has booted. That it is there is told by its session."""

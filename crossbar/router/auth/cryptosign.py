@@ -54,7 +54,7 @@ class ProvenProxy:
 
         # not that of the class in between: it makes an index of all principals, and a log line, for each connection
         PendingAuth.__init__(self, *args)
-        self._backend_auth = BackendAuth(self._realm_container, self._config.get("principals", {}), self.log)
+        self._backend_auth = BackendAuth(self._realm_container, self._config, self.log)
 
     def hello(self, realm, details):
         return self._backend_auth.hello(realm, details)

@@ -86,6 +86,7 @@ class Handshake:
     principal: Principal
     router: RouterIdentity | None
     name: tuple[str, str] | None
+    linked_worker: str | None = None  #: the worker of this node that is linked; None: it is a client's session
     proven: bool = False  #: the router has shown who it is
     nonce: bytes = field(default_factory=lambda: os.urandom(NONCE_BYTES))
 
@@ -95,7 +96,7 @@ class Handshake:
         principal = self.principal
         return {
             "pubkey": self.proxy.key.public,
-            PART: hello_part(self.nonce),
+            PART: hello_part(self.nonce, self.linked_worker),
             "proxy_realm": principal.realm,
             "proxy_authid": principal.authid,
             "proxy_authrole": principal.authrole,

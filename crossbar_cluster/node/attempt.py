@@ -7,8 +7,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from crossbar_cluster.node.handshake import NotJoined, Unreachable
 from crossbar_cluster.node.keepalive import keep_alive
-from crossbar_cluster.proxy.handshake import NotJoined, Unreachable
 
 
 class Attempt:

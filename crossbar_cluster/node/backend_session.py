@@ -15,10 +15,9 @@ from autobahn.wamp.message import Abort, Authenticate, Challenge, Goodbye, Hello
 from autobahn.wamp.role import DEFAULT_CLIENT_ROLES
 from twisted.internet.defer import Deferred
 
-from crossbar_cluster.core.backends import Backend
 from crossbar_cluster.core.proof import METHOD
-from crossbar_cluster.proxy.attempt import Attempt
-from crossbar_cluster.proxy.handshake import Handshake, NotJoined, Refused, Unreachable, WrongRouter
+from crossbar_cluster.node.attempt import Attempt
+from crossbar_cluster.node.handshake import Handshake, NotJoined, Refused, Unreachable, WrongRouter
 
 DEFAULT_REASON = "wamp.close.normal"
 #: How long a router may take to let a client go.
@@ -35,15 +34,22 @@ class Client(Protocol):
         """The joined session has ended. :param why: for people; None: the client has left by itself."""
 
 
+class Counterpart(Protocol):
+    """The router worker that a session is on."""
+
+    heard_s: float  #: when it last sent anything
+
+
 class BackendSession:
     """One session. Used by the release like its own: it reads `_session_id` and `_transport`, and calls `leave`.
 
+    :param backend: a `Counterpart`.
     :param client: None: a trial, which only sees who answers, and whether that is the router worker that is meant.
     """
 
     _authid = None  # Autobahn's WebSocket transport reads it for its log
 
-    def __init__(self, backend: Backend, handshake: Handshake, client: Client | None, clock: Any) -> None:
+    def __init__(self, backend: Any, handshake: Handshake, client: Client | None, clock: Any) -> None:
         self.backend = backend
         #: fires with the WELCOME, a trial with the CHALLENGE that has been found right; fails with `NotJoined`
         self.joined: Deferred[Any] = Deferred()

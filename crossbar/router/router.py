@@ -1,0 +1,78 @@
+"""A router knows the other routers of its realm."""
+
+from crossbar_cluster.overlay import Record
+
+ROUTER = Record(
+    target="crossbar.router.router:Router",
+    kind="subclass",
+    members=("__init__", "attach", "_detach"),
+    why="The release has links between routers that nobody is told of: what they hold is kept when they are replaced.",
+    retire="When the released router knows which of its sessions are links, and of whom.",
+    relies_on=(
+        "crossbar.router.router:Router.attach",
+        "crossbar.router.router:Router.detach",
+        "crossbar.router.session:RouterSession.onMessage",
+        "crossbar.router.session:RouterSession.onClose",
+        "crossbar.router.session:RouterSession.leave",
+    ),
+)
+
+REALM_STARTED = Record(
+    target="crossbar.router.router:RouterFactory.start_realm",
+    kind="wrap",
+    members=("start_realm",),
+    why="A realm that is started on a linked router worker is to be linked as well.",
+    retire="When released links are of router workers and not of realms.",
+    reason="The factory is made in one place among many other things; the method is called as it is.",
+    relies_on=("crossbar.router.router:RouterFactory.start_realm",),
+)
+
+REALM_STOPPED = Record(
+    target="crossbar.router.router:RouterFactory.stop_realm",
+    kind="wrap",
+    members=("stop_realm",),
+    why="The links of a realm that is stopped have to end.",
+    retire="When released links are of router workers and not of realms.",
+    reason="The factory is made in one place among many other things; the method is called as it is.",
+    relies_on=("crossbar.router.router:RouterFactory.stop_realm",),
+)
+
+
+@ROUTER
+class LinkedRouter:
+    """What it has to do with other routers is in ``links``, a `crossbar_cluster.links.realm.RealmLinks`."""
+
+    def __init__(self, factory, *args, **kwargs):
+        from crossbar_cluster.links.realm import RealmLinks
+
+        super().__init__(factory, *args, **kwargs)
+        self.links = RealmLinks(self, factory._reactor)
+
+    def attach(self, session):
+        from crossbar_cluster.node.backend_auth import linked_worker_of
+
+        linked = linked_worker_of(session)
+        if linked is not None:
+            self.links.peer_joined(session, *linked)
+        return super().attach(session)
+
+    def _detach(self, session):
+        self.links.peer_left(session)
+        return super()._detach(session)
+
+
+@REALM_STARTED
+def start_realm(wrapped, instance, args, kwargs):
+    from crossbar_cluster.links.worker import realm_started
+
+    router = wrapped(*args, **kwargs)
+    realm_started(instance.worker, router)
+    return router
+
+
+@REALM_STOPPED
+def stop_realm(wrapped, instance, args, kwargs):
+    from crossbar_cluster.links.worker import realm_stopped
+
+    realm_stopped(instance.worker, args[0])
+    return wrapped(*args, **kwargs)

@@ -1,0 +1,39 @@
+"""Whom a call may be sent to: one that has come over a link to a client of this router, and over no other link."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.message import Call, Error
+
+from crossbar_cluster.links.realm import is_local
+from crossbar_cluster.links.remote import ForwardedCall
+
+
+class LocalCallees:
+    """A registration, as the released dealer reads it, with those of its callees that are clients of this router."""
+
+    def __init__(self, registration: Any) -> None:
+        self.id, self.uri, self.match = registration.id, registration.uri, registration.match
+        self.extra, self.observers_extra = registration.extra, registration.observers_extra
+        self.observers = [callee for callee in registration.observers if is_local(callee)]
+
+
+def for_call(dealer: Any, session: Any, call: Any, registration: Any) -> Any:
+    """The registration as it is to be used for a call.
+
+    :param dealer: the release's ``Dealer``. :param session: of the caller. :param registration: that fits best here.
+    :returns: None: there is nobody to be called; the caller has been told.
+    """
+    if not isinstance(call, ForwardedCall):
+        return registration
+    # the one that the caller's router has chosen: here another may fit better, which is of a router not linked there
+    chosen = dealer._registration_map.get_observation(call.registered.uri, call.registered.match)
+    local = LocalCallees(chosen) if chosen is not None else None
+    if local is not None and local.observers:
+        return local
+    why = f"no callee registered for procedure <{call.procedure}> any more"
+    error = Error(Call.MESSAGE_TYPE, call.request, ApplicationError.NO_SUCH_PROCEDURE, [why])
+    dealer._router.send(session, error)
+    return None

@@ -1,0 +1,330 @@
+"""The end of a link at the router that links itself: dialled, joined, and kept in step with what this router has.
+
+A `Link` is to one other router worker, for one realm. It never gives up; where it leads never changes: for another
+address there is another link. A `LinkEnd` is one joined session of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from random import uniform
+from typing import Any
+
+from autobahn.wamp.exception import TransportLost
+from autobahn.wamp.message import (
+    Call,
+    Error,
+    Interrupt,
+    Invocation,
+    Publish,
+    Register,
+    Registered,
+    Result,
+    Subscribe,
+    Subscribed,
+    Unregister,
+    Unregistered,
+    Unsubscribe,
+    Unsubscribed,
+)
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+
+from crossbar_cluster.core.mirror import Key, Kind, Mirror, Offer, Withdraw
+from crossbar_cluster.core.proof import RouterIdentity
+from crossbar_cluster.core.proxy import Endpoint, RouterLife, at
+from crossbar_cluster.core.router import RLINK_ROLE
+from crossbar_cluster.links.remote import RemoteClients
+from crossbar_cluster.node.backend_session import BackendSession
+from crossbar_cluster.node.connecting import connect
+from crossbar_cluster.node.handshake import Handshake, NotJoined, Principal, ProxyNode
+
+CONNECT_WITHIN_S = 2.0
+JOIN_WITHIN_S = 5.0
+FIRST_RETRY_S = 0.1
+RETRY_AT_MOST_S = 1.5
+RETRY_GROWTH = 1.6
+#: How often the other router is asked whether it is there.
+PING_EACH_S = 1.5
+#: One that is not heard of for so long is taken for gone, on either end.
+SILENT_S = 6.0
+#: What was refused because somebody else had the name is asked for anew so often.
+REFUSED_RETRY_S = 4.5
+#: One that does not come up is worth a line in the log after that time: the other router may be starting.
+TELL_AFTER_S = 5.0
+_PING = "wamp.registration.lookup"
+
+
+class PeerFailed(Exception):
+    """Another router has not answered, or with an error. The message says which."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Another router worker of the group, and where it is."""
+
+    link_id: str
+    endpoint: Endpoint
+    router: RouterLife
+
+    @property
+    def name(self) -> str:
+        return f"{self.router.node} {self.router.worker}"
+
+
+@dataclass(frozen=True)
+class Dialler:
+    """This router worker, as it shows itself to others."""
+
+    node: ProxyNode
+    worker: str
+    reactor: Any
+    log: Any
+    changed: Callable[[], None]  #: told when a link has been down for long, and when it is up again
+
+
+class LinkEnd:
+    """A joined session of a link. As the session's client (`node.backend_session`) it is given what comes over it.
+
+    :param links: of the realm: what there is to show, and the router.
+    :param settled: told once, when the other router has answered to all that this one had to show.
+    """
+
+    def __init__(self, links: Any, reactor: Any, settled: Callable[[], None]) -> None:
+        self.over: Deferred[str] = Deferred()  #: fires when it has ended, with the reason
+        self.mirror = Mirror(self._request)
+        self._links = links
+        self._reactor = reactor
+        self._settled = settled
+        self._was_settled = False
+        self._session: BackendSession | None = None
+        self._remote = RemoteClients(links.router, self._send)
+        self._requests = 0
+        self._calls: dict[int, Deferred[Any]] = {}
+        self._timers: list[Any] = []
+
+    def begin(self, session: BackendSession) -> None:
+        """The session has been joined: show everything."""
+        self._session = session
+        for key, invoke in self._links.shown():
+            self.mirror.want(key, invoke)
+        self._check_settled()
+        self._repeat(REFUSED_RETRY_S, self.mirror.retry)
+
+    # -- what is sent -------------------------------------------------------------------------------------------
+
+    def _send(self, message: Any) -> None:
+        if self._session is not None and self._session.transport is not None:
+            with suppress(TransportLost):
+                self._session.transport.send(message)
+
+    def _next(self) -> int:
+        self._requests += 1
+        return self._requests
+
+    def _request(self, action: Offer | Withdraw) -> int:
+        request = self._next()
+        match action:
+            case Offer(Key(Kind.SUBSCRIPTION, uri, match_)):
+                self._send(Subscribe(request, uri, match_))
+            case Offer(Key(Kind.REGISTRATION, uri, match_), invoke):
+                self._send(Register(request, uri, match_, invoke))
+            case Withdraw(Key(Kind.SUBSCRIPTION), held_id):
+                self._send(Unsubscribe(request, held_id))
+            case Withdraw(_, held_id):
+                self._send(Unregister(request, held_id))
+        return request
+
+    def call(self, procedure: str, args: list[Any], kwargs: dict[str, Any]) -> Deferred[Any]:
+        """Ask the other router. :returns: fires with its answer, or fails with `PeerFailed`."""
+        answer: Deferred[Any] = Deferred(lambda _: None)
+        request = self._next()
+        self._calls[request] = answer
+        self._send(Call(request, procedure, args=args, kwargs=kwargs))
+        return answer
+
+    def _ping(self) -> None:
+        unheard_s = self._reactor.seconds() - self._session.backend.heard_s if self._session else 0.0
+        if self._session is not None and unheard_s > SILENT_S:
+            self._session.lose(f"nothing was heard for {unheard_s:.0f} s")
+        else:
+            self.call(_PING, [_PING], {}).addErrback(lambda _: None)  # any answer is an answer
+
+    def _repeat(self, each_s: float, do: Callable[[], None]) -> None:
+        def due() -> None:
+            self._timers.remove(timer)
+            do()
+            if not self.over.called:
+                self._repeat(each_s, do)
+
+        timer = self._reactor.callLater(each_s, due)
+        self._timers.append(timer)
+
+    # -- what is received (`node.backend_session.Client`) -------------------------------------------------------
+
+    def forward(self, message: Any) -> None:
+        match message:
+            case Publish():
+                self._remote.publish(message)
+            case Invocation():
+                self._remote.call(message, self.mirror.key_of(Kind.REGISTRATION, message.registration))
+            case Interrupt():
+                self._remote.interrupt(message.request, message.mode)
+            case Result():
+                self._answered(message.request, message)
+            case Error() if message.request_type == Call.MESSAGE_TYPE:
+                self._answered(message.request, PeerFailed(message.error))
+            case Subscribed():
+                self.mirror.accepted(message.request, message.subscription)
+            case Registered():
+                self.mirror.accepted(message.request, message.registration)
+            case Unregistered() if message.request == 0:
+                self._expelled(Kind.REGISTRATION, message.registration)
+            case Unsubscribed() if message.request == 0:
+                self._expelled(Kind.SUBSCRIPTION, message.subscription)
+            case Unregistered() | Unsubscribed() | Error():
+                self.mirror.ended(message.request)
+        self._check_settled()
+
+    def ended(self, session: BackendSession, why: str | None) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        self._remote.end()
+        calls, self._calls = self._calls, {}
+        for answer in calls.values():
+            answer.errback(PeerFailed("the link is down"))
+        self.over.callback(why or "it was closed")
+
+    def _answered(self, request: int, answer: Any) -> None:
+        waiting = self._calls.pop(request, None)
+        if waiting is not None and not waiting.called:
+            if isinstance(answer, PeerFailed):
+                waiting.errback(answer)
+            else:
+                waiting.callback(answer.args[0] if answer.args else None)
+
+    def _expelled(self, kind: Kind, held_id: int) -> None:
+        key = self.mirror.expelled(kind, held_id)
+        if key is not None and kind is Kind.REGISTRATION:
+            self._links.expel(key)
+
+    def _check_settled(self) -> None:
+        if not self._was_settled and self.mirror.is_settled:
+            self._was_settled = True
+            self._settled()
+            self._ping()  # the first one says so to the other router
+            self._repeat(PING_EACH_S, self._ping)
+
+
+class Link:
+    """Links this router worker with another one, for one realm.
+
+    :param links: of the realm.
+    """
+
+    def __init__(self, links: Any, target: Target, dialler: Dialler) -> None:
+        self.target = target
+        self.heard_s = 0.0
+        self.end: LinkEnd | None = None  #: while it is joined
+        self.is_up = False
+        self.problem = ""  #: why it is not up, once it has been tried
+        self._links = links
+        self._dialler = dialler
+        self._running: Deferred[None] | None = None
+        self._down_since_s = dialler.reactor.seconds()
+        self.told = ""  #: the problem, once it has lasted long enough to be one
+
+    def start(self) -> None:
+        self._running = Deferred.fromCoroutine(self._run())
+        self._running.addErrback(lambda _: None)  # it has been stopped: nothing else ends it
+
+    def stop(self) -> None:
+        """End it for good. The other router lets go of what it held at once."""
+        if self._running is not None:
+            self._running.cancel()
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            began_s = self._dialler.reactor.seconds()
+            try:
+                why = await self._once()
+            except CancelledError:
+                raise
+            except NotJoined as e:
+                why = str(e)
+            except Exception as e:  # a bug, or a key that cannot be read: tried again all the same
+                if repr(e) != self.problem:
+                    self._dialler.log.failure("The link with {name} cannot be made", name=self.target.name)
+                why = repr(e)
+            if self._dialler.reactor.seconds() - began_s > SILENT_S:
+                failures = 0
+            self._lost(why)
+            pause_s = min(FIRST_RETRY_S * RETRY_GROWTH**failures, RETRY_AT_MOST_S)
+            failures = min(failures + 1, 20)
+            await deferLater(self._dialler.reactor, pause_s * uniform(0.7, 1.0))
+
+    async def _once(self) -> str:
+        """One session. :returns: why it has ended. :raises NotJoined:"""
+        dialler, router = self._dialler, self.target.router
+        meant = RouterIdentity(router.node, router.worker, str(router.pubkey))
+        who = Principal(self._links.router.realm, f"{dialler.node.authid}.{dialler.worker}", RLINK_ROLE)
+        handshake = Handshake(dialler.node, who, meant, (router.node, router.worker), linked_worker=dialler.worker)
+        end = LinkEnd(self._links, dialler.reactor, self._came_up)
+        session = BackendSession(self, handshake, end, dialler.reactor)
+        connect(session, dialler.reactor, *self.target.endpoint, CONNECT_WITHIN_S)
+        timer = dialler.reactor.callLater(JOIN_WITHIN_S, session.give_up)
+        try:
+            await session.joined
+            self.end, self.heard_s = end, dialler.reactor.seconds()
+            end.begin(session)
+            return await end.over
+        except CancelledError:
+            session.lose("this router does not want it any more")
+            session.disconnect()
+            raise
+        finally:
+            self.end = None
+            if timer.active():
+                timer.cancel()
+
+    def changed(self, key: Key, invoke: str | None) -> None:
+        """This router's own clients have something new, or have it no more (`core.mirror.Mirror.want`)."""
+        if self.end is not None:
+            self.end.mirror.want(key, invoke)
+
+    def _came_up(self) -> None:
+        was_told, self.is_up, self.problem, self.told = self.told, True, "", ""
+        self._dialler.log.info(
+            "Realm {realm} is linked with {name} at {endpoint}",
+            realm=self._links.router.realm,
+            name=self.target.name,
+            endpoint=at(self.target.endpoint),
+        )
+        if was_told:
+            self._dialler.changed()
+
+    def _lost(self, why: str) -> None:
+        now_s = self._dialler.reactor.seconds()
+        was_up, self.is_up, self.problem = self.is_up, False, why
+        if was_up:
+            self._down_since_s = now_s
+            self._dialler.log.info(
+                "Realm {realm} is not linked with {name} any more: {why}",
+                realm=self._links.router.realm,
+                name=self.target.name,
+                why=why,
+            )
+        elif why != self.told and now_s - self._down_since_s >= TELL_AFTER_S:  # else it may be on its way up
+            self.told = why
+            self._dialler.log.warn(
+                "Realm {realm} is not linked with {name} at {endpoint}: {why} (will try again)",
+                realm=self._links.router.realm,
+                name=self.target.name,
+                endpoint=at(self.target.endpoint),
+                why=why,
+            )
+            self._dialler.changed()
