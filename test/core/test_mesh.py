@@ -62,6 +62,7 @@ def test_links_to_workers_that_have_left_the_group_are_dropped() -> None:
     byhand = {"byhand": ObservedLink(THERE, None)}
     assert links_to_drop([OTHER], LINKED | byhand) == []
     assert links_to_drop([THIRD], LINKED | byhand) == [DropLink("cnc_router2_w2")]
+    assert links_to_drop([THIRD], LINKED, {"cnc_router2_w2"}) == [DropLink("cnc_router2_w2", at_once=True)]
 
 
 def test_operators_are_told_which_links_are_missing_and_why() -> None:
