@@ -129,7 +129,7 @@ class NamespaceHost:
         _ip("-n", self.network.bridge, "link", "set", self.port, *(("master", "br0") if up else ("nomaster",)))
 
     def isolate(self, isolated: bool) -> None:
-        """Cut the host off from all others that are isolated, or connect it again. As with `link`, it notices nothing."""
+        """Cut the host off from all others that are isolated, or connect it again. As with `link`, nobody notices."""
         _ip("-n", self.network.bridge, "link", "set", self.port, "type", "bridge_slave", "isolated", _on(isolated))
 
     def environment(self, directory: Path) -> dict[str, str]:
