@@ -70,8 +70,14 @@ class Side:
             for name, callees in side.own.items():
                 expected[name] = sorted(expected.get(name, []) + callees)
         found = await procedures(self.asking)
-        self.difference = f"{found} instead of {expected}"
+        self.difference = f"{self.name} has {found} instead of {expected}"
         return found == expected
+
+    async def comes_to_have(self, *sides: "Side", within_s: float) -> None:
+        try:
+            await until(lambda: self.has(*sides), within_s)
+        except AssertionError as e:
+            raise AssertionError(f"{e}: {self.difference}") from None
 
     async def publish(self, what: str) -> None:
         for number in range(EVENTS):
@@ -86,7 +92,7 @@ class Side:
 async def test_a_partition_between_two_routers(pods):
     one, other = sides = [await Side.of(pods, name) for name in ("router1", "router2")]
     for side in sides:
-        await until(lambda side=side: side.has(one, other), 10.0)
+        await side.comes_to_have(one, other, within_s=10.0)
     in_flight = [
         asyncio.ensure_future(here.asking.call(f"parted.{there.name}.endless"))
         for here, there in ((one, other), (other, one))
@@ -107,7 +113,7 @@ async def test_a_partition_between_two_routers(pods):
     print(f"calls across failed within {time.monotonic() - began:.2f} s: {[getattr(e, 'error', e) for e in errors]}")
     assert all(isinstance(error, ApplicationError) for error in errors)
     for side in sides:
-        await until(lambda side=side: side.has(side), NOTICED_S)
+        await side.comes_to_have(side, within_s=NOTICED_S)
         assert await side.asking.call(f"parted.{side.name}") == side.name, "on each side work goes on"
         assert [await side.asking.call("parted.shared") for _ in range(4)] == [side.name] * 4
     print(f"each side let go of what is on the other within {time.monotonic() - began:.2f} s")
@@ -120,7 +126,7 @@ async def test_a_partition_between_two_routers(pods):
     for side in sides:
         pods.nodes[side.name].host.isolate(False)
     for side in sides:
-        await until(lambda side=side: side.has(one, other), HEALED_S)
+        await side.comes_to_have(one, other, within_s=HEALED_S)
     print(f"linked again, and nothing stale, {time.monotonic() - healed:.2f} s after the end of the partition")
     for here, there in itertools.permutations(sides):
         assert await here.asking.call(f"parted.{there.name}") == there.name
