@@ -177,7 +177,7 @@ async def test_procedures_follow_their_callees(group):
     assert await watching.call("procedures.moving") == moving.client.session_id
     died = time.monotonic()
     started = await group.move(group.router1)
-    await until(moving.is_here, REJOINED_S)
+    await until(lambda: is_so(len(moving.joined_at) == 2), REJOINED_S)
     print(f"registered again {moving.joined_at[-1] - died:.2f} s after the death: {moving.problems}")
     assert moving.problems == []
     assert moving.router == "router2"
