@@ -48,9 +48,11 @@ FIRST_RETRY_S = 0.1
 RETRY_AT_MOST_S = 1.5
 RETRY_GROWTH = 1.6
 #: How often the other router is asked whether it is there.
-PING_EACH_S = 1.5
-#: One that is not heard of for so long is taken for gone, on either end.
-SILENT_S = 6.0
+PING_EACH_S = 1.0
+#: One that is not heard of for so long is taken for gone, on either end. That is sooner than proxies give a router up
+#: (`core.backends.LOST_AFTER` looks of `proxy.watch.WITHIN_S`): what its clients have registered has to be gone here
+#: when they are sent here and register it anew.
+SILENT_S = 4.0
 #: What was refused because somebody else had the name is asked for anew so often.
 REFUSED_RETRY_S = 4.5
 #: One that does not come up is worth a line in the log after that time: the other router may be starting.

@@ -27,7 +27,7 @@ REALM_WIDE = ("wamp.session.on_join", "wamp.session.on_leave")
 #: A router that has just started a realm lets clients in once it is linked, but does not wait for longer than that.
 HOLD_S = 3.0
 ASK_WITHIN_S = 2.0
-WATCH_EACH_S = 1.5
+WATCH_EACH_S = 0.5
 TOLD_EACH_S = 60.0
 
 
