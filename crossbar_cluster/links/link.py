@@ -139,8 +139,12 @@ class LinkEnd:
 
     def call(self, procedure: str, args: list[Any], kwargs: dict[str, Any]) -> Deferred[Any]:
         """Ask the other router. :returns: fires with its answer, or fails with `PeerFailed`."""
-        answer: Deferred[Any] = Deferred(lambda _: None)
         request = self._next()
+
+        def given_up(_: Any) -> None:
+            del self._calls[request]
+
+        answer: Deferred[Any] = Deferred(given_up)
         self._calls[request] = answer
         self._send(Call(request, procedure, args=args, kwargs=kwargs))
         return answer
@@ -192,15 +196,17 @@ class LinkEnd:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
-        self._remote.end()
         calls, self._calls = self._calls, {}
-        for answer in calls.values():
-            answer.errback(PeerFailed("the link is down"))
-        self.over.callback(why or "it was closed")
+        try:
+            for answer in calls.values():
+                answer.errback(PeerFailed("the link is down"))
+            self._remote.end()
+        finally:  # whatever goes wrong here, the link is to be made anew
+            self.over.callback(why or "it was closed")
 
     def _answered(self, request: int, answer: Any) -> None:
         waiting = self._calls.pop(request, None)
-        if waiting is not None and not waiting.called:
+        if waiting is not None:
             if isinstance(answer, PeerFailed):
                 waiting.errback(answer)
             else:
