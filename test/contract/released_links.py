@@ -220,3 +220,37 @@ def test_a_link_ends_although_a_question_over_it_was_given_up(routers):
     routers.cut()
     assert routers.end.over.called
     assert not routers.end._calls
+
+
+class Component(ApplicationSession):
+    """Runs embedded in a router: the release has no INTERRUPT for it."""
+
+    def onJoin(self, details):
+        self.begun = []
+        return self.register(lambda: self.begun.append(Deferred()) or self.begun[-1], "open.procedure")
+
+
+@pytest.fixture
+def embedded(routers):
+    component = Component(ComponentConfig(realm="realm1"))
+    RouterSessionFactory(routers.one._factory).add(component, routers.one, "component1", "anonymous")
+    routers.flow()
+    caller = routers.client(routers.two)
+    return SimpleNamespace(callee=component, caller=caller, request=caller.say(message.Call, "open.procedure"))
+
+
+@pytest.mark.parametrize("mode", ["kill", "killnowait"])
+def test_a_call_to_a_component_can_be_given_up(routers, embedded, mode):
+    assert embedded.callee.begun
+    embedded.caller.tell(message.Cancel(embedded.request, mode))
+    assert [e.error for e in embedded.caller.answers(message.Error)] == ["wamp.error.canceled"]
+    embedded.callee.begun[0].callback(None)
+    routers.flow()
+    assert len(embedded.caller.sent) == 1
+    routers.dealers_are_empty()
+
+
+def test_a_link_ends_although_a_component_is_being_called_over_it(routers, embedded):
+    assert embedded.callee.begun
+    routers.cut()
+    assert routers.end.over.called
