@@ -254,3 +254,16 @@ def test_a_link_ends_although_a_component_is_being_called_over_it(routers, embed
     assert embedded.callee.begun
     routers.cut()
     assert routers.end.over.called
+
+
+@pytest.mark.parametrize("mode", ["skip", "kill", "killnowait"])
+@pytest.mark.parametrize("roles", [ALL, CALLEE_THAT_CANNOT_CANCEL])
+def test_a_call_that_is_given_up_is_answered_once_and_leaves_nothing(routers, mode, roles):
+    called = call(routers, routers.client(routers.one, roles=roles))
+    called.caller.tell(message.Cancel(called.request, mode))
+    answer(called, "too late")
+    errors = [(e.request, e.error) for e in called.caller.answers(message.Error)]
+    skipped = mode == "skip"  # of which the release tells the caller nothing
+    assert errors == ([] if skipped else [(called.request, "wamp.error.canceled")])
+    assert len(called.caller.sent) == len(errors)
+    routers.dealers_are_empty()
