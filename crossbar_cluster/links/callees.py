@@ -8,7 +8,7 @@ from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.message import Call, Error
 
 from crossbar_cluster.links.realm import is_local
-from crossbar_cluster.links.remote import ForwardedCall
+from crossbar_cluster.links.remote import ForwardedCall, Nowhere
 
 
 class LocalCallees:
@@ -24,10 +24,12 @@ def for_call(dealer: Any, session: Any, call: Any, registration: Any) -> Any:
     """The registration as it is to be used for a call.
 
     :param dealer: the release's ``Dealer``. :param session: of the caller. :param registration: that fits best here.
-    :returns: None: there is nobody to be called; the caller has been told.
+    :returns: None: there is nobody to be called; the caller has been told, if it can be.
     """
     if not isinstance(call, ForwardedCall):
         return registration
+    if isinstance(session._transport, Nowhere):  # its link has ended while it was authorized
+        return None
     # the one that the caller's router has chosen: here another may fit better, which is of a router not linked there
     chosen = dealer._registration_map.get_observation(call.registered.uri, call.registered.match)
     local = LocalCallees(chosen) if chosen is not None else None

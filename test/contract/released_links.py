@@ -267,3 +267,17 @@ def test_a_call_that_is_given_up_is_answered_once_and_leaves_nothing(routers, mo
     assert errors == ([] if skipped else [(called.request, "wamp.error.canceled")])
     assert len(called.caller.sent) == len(errors)
     routers.dealers_are_empty()
+
+
+def test_a_call_whose_link_ends_while_it_is_authorized_is_not_made(routers):
+    answer = Deferred()
+    routers.one._roles["anonymous"].authorize = lambda session, uri, action, options: (
+        answer if action == "call" else {"allow": True, "disclose": True, "cache": False}
+    )
+    called = call(routers, routers.client(routers.one))
+    routers.cut()
+    answer.callback({"allow": True, "disclose": False, "cache": False})
+    routers.flow()
+    assert not called.callee.answers(message.Invocation)
+    assert [e.error for e in called.caller.answers(message.Error)] == ["wamp.error.canceled"]
+    routers.dealers_are_empty()
