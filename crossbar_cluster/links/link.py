@@ -112,6 +112,7 @@ class LinkEnd:
             self.mirror.want(key, invoke)
         self._check_settled()
         self._repeat(REFUSED_RETRY_S, self.mirror.retry)
+        self._repeat(PING_EACH_S, self._ping)
 
     # -- what is sent -------------------------------------------------------------------------------------------
 
@@ -153,7 +154,7 @@ class LinkEnd:
         unheard_s = self._reactor.seconds() - self._session.backend.heard_s if self._session else 0.0
         if self._session is not None and unheard_s > SILENT_S:
             self._session.lose(f"nothing was heard for {unheard_s:.0f} s")
-        else:
+        elif self._was_settled:  # until then, the answers to what it is shown are enough
             self.call(_PING, [_PING], {}).addErrback(lambda _: None)  # any answer is an answer
 
     def _repeat(self, each_s: float, do: Callable[[], None]) -> None:
@@ -222,7 +223,6 @@ class LinkEnd:
             self._was_settled = True
             self._settled()
             self._ping()  # the first one says so to the other router
-            self._repeat(PING_EACH_S, self._ping)
 
 
 class Link:

@@ -281,3 +281,13 @@ def test_a_call_whose_link_ends_while_it_is_authorized_is_not_made(routers):
     assert not called.callee.answers(message.Invocation)
     assert [e.error for e in called.caller.answers(message.Error)] == ["wamp.error.canceled"]
     routers.dealers_are_empty()
+
+
+def test_a_router_that_hangs_before_it_has_answered_everything_is_given_up():
+    routers = Routers()
+    routers.client(routers.one).say(message.Subscribe, "open.topic")
+    routers.hangs = True
+    routers.link()
+    assert not routers.came_up
+    routers.flow(9.0)
+    assert routers.end.over.called
