@@ -69,7 +69,7 @@ class LinkedDealer:
         if not may_forward(session):
             call.forward_for = None
         if is_linked(session):
-            self._router.links.heard(session)
+            self._router.links.asked(session)
         super().processCall(session, call)
 
     def _call(self, session, call, registration, authorization, is_queued_call=False):

@@ -5,12 +5,13 @@ from crossbar_cluster.overlay import Record
 ROUTER = Record(
     target="crossbar.router.router:Router",
     kind="subclass",
-    members=("__init__", "attach", "_detach"),
+    members=("__init__", "attach", "_detach", "process"),
     why="The release has links between routers that nobody is told of: what they hold is kept when they are replaced.",
     retire="When the released router knows which of its sessions are links, and of whom.",
     relies_on=(
         "crossbar.router.router:Router.attach",
         "crossbar.router.router:Router.detach",
+        "crossbar.router.router:Router.process",
         "crossbar.router.session:RouterSession.onMessage",
         "crossbar.router.session:RouterSession.onClose",
         "crossbar.router.session:RouterSession.leave",
@@ -59,6 +60,10 @@ class LinkedRouter:
     def _detach(self, session):
         self.links.peer_left(session)
         return super()._detach(session)
+
+    def process(self, session, msg):
+        self.links.heard(session)
+        super().process(session, msg)
 
 
 @REALM_STARTED

@@ -291,3 +291,17 @@ def test_a_router_that_hangs_before_it_has_answered_everything_is_given_up():
     assert not routers.came_up
     routers.flow(9.0)
     assert routers.end.over.called
+
+
+def test_a_router_that_takes_long_to_show_everything_is_heard(routers):
+    """Thousands of registrations take longer than a silence that is taken for the end."""
+    other = Session(routers.two, next(routers.ids), "rlink", flow=routers.flow)
+    other._pending_auth = routers.peer._pending_auth
+    other.join()
+    for number in range(12):
+        other.say(message.Register, f"open.procedure{number}")
+        routers.flow(1.0)
+    (peer,) = routers.two.links.peers.values()
+    assert peer.session is other and not peer.in_sync
+    routers.flow(9.0)
+    assert not routers.two.links.peers
