@@ -1,4 +1,7 @@
-"""Whom a call may be sent to: one that has come over a link to a client of this router, and over no other link."""
+"""Whom a call may be sent to: one that has come over a link to a client of this router, and over no other link.
+
+And what becomes of one that cannot be sent, or whose answer cannot.
+"""
 
 from __future__ import annotations
 
@@ -39,3 +42,20 @@ def for_call(dealer: Any, session: Any, call: Any, registration: Any) -> Any:
     error = Error(Call.MESSAGE_TYPE, call.request, ApplicationError.NO_SUCH_PROCEDURE, [why])
     dealer._router.send(session, error)
     return None
+
+
+def fail(dealer: Any, invocation: Any, problem: Exception, *, counted: bool = True) -> None:
+    """Answer a call that could not be sent, or whose answer could not: the release leaves it as it is, for ever.
+
+    :param invocation: the release's ``InvocationRequest``; None: it has been seen to.
+    :param counted: it still counts as one that its callee is busy with.
+    """
+    if invocation is None:
+        return
+    extra = invocation.registration.observers_extra.get(invocation.callee)
+    if counted and extra is not None:
+        extra.concurrency_current -= 1
+    dealer._remove_invoke_request(invocation)
+    why = f"call of procedure <{invocation.call.procedure}> with a payload that cannot be passed on: {problem}"
+    error = Error(Call.MESSAGE_TYPE, invocation.call.request, ApplicationError.INVALID_ARGUMENT, [why])
+    dealer._router.send(invocation.caller, error)

@@ -12,6 +12,7 @@ from typing import Any
 from autobahn.exception import PayloadExceededError
 from autobahn.wamp.exception import SerializationError, TransportLost
 from autobahn.wamp.message import Unregistered
+from cbor2 import CBOREncodeError
 from twisted.internet.defer import Deferred, DeferredList
 
 from crossbar_cluster.core.mirror import Key, Kind
@@ -29,6 +30,8 @@ HOLD_S = 3.0
 ASK_WITHIN_S = 2.0
 WATCH_EACH_S = 1.5
 TOLD_EACH_S = 60.0
+#: What is raised for a message that is more than a connection takes, or that cannot be written down.
+UNSENDABLE = (PayloadExceededError, SerializationError, CBOREncodeError, TypeError, ValueError)
 
 
 def is_linked(session: Any) -> bool:
@@ -126,7 +129,7 @@ class RealmLinks:
                 self.router.send(session, message)
             except TransportLost:  # its connection is about to be closed
                 continue
-            except (PayloadExceededError, SerializationError) as e:
+            except UNSENDABLE as e:
                 self._tell(f"a publication to {publish.topic} could not be sent to another router: {e}")
 
     def _tell(self, problem: str) -> None:

@@ -305,3 +305,29 @@ def test_a_router_that_takes_long_to_show_everything_is_heard(routers):
     assert peer.session is other and not peer.in_sync
     routers.flow(9.0)
     assert not routers.two.links.peers
+
+
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("what", ["call", "result", "error"])
+@pytest.mark.parametrize("args", [["x" * MOST], ["\ud800"], [object()]], ids=["too much", "no text", "no value"])
+def test_what_cannot_be_sent_fails_the_call(routers, across, what, args):
+    callee = routers.client(routers.one if across else routers.two)
+    called = call(routers, callee, args=args if what == "call" else None)
+    for invocation in callee.answers(message.Invocation):
+        if what == "result":
+            callee.tell(message.Yield(invocation.request, args=args))
+        else:
+            callee.tell(message.Error(message.Invocation.MESSAGE_TYPE, invocation.request, "lab.error", args=args))
+    (error,) = called.caller.sent
+    assert (error.request, error.error) == (called.request, "wamp.error.invalid_argument")
+    routers.dealers_are_empty()
+
+
+@pytest.mark.parametrize("args", [["x" * MOST], ["\ud800"], [object()]], ids=["too much", "no text", "no value"])
+def test_a_publication_that_cannot_be_sent_across_reaches_who_is_here(routers, args):
+    routers.client(routers.one).say(message.Subscribe, "open.topic")
+    here = routers.client(routers.two)
+    here._transport.send = here.sent.append
+    here.say(message.Subscribe, "open.topic")
+    routers.client(routers.two).say(message.Publish, "open.topic", args=args)
+    assert [event.args for event in here.answers(message.Event)] == [args]
