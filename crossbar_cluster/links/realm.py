@@ -146,7 +146,7 @@ class RealmLinks:
         former = self.peers.pop((node, worker), None)
         if former is not None:
             self._sessions.pop(former.session, None)
-            end_session(former.session, "the router has linked itself anew")
+            self._end(former, "the router has linked itself anew")
         peer = self.peers[node, worker] = Peer(node, worker, session, self._reactor.seconds())
         self._sessions[session] = peer
         self._peer_ids.add(session._session_id)
@@ -189,9 +189,15 @@ class RealmLinks:
                     node=peer.node,
                     worker=peer.worker,
                 )
-                end_session(peer.session, "nothing is heard")
+                self._end(peer, "nothing is heard")
         if self.peers:
             self._watching = self._reactor.callLater(WATCH_EACH_S, self._watch)
+
+    def _end(self, peer: Peer, why: str) -> None:
+        try:
+            end_session(peer.session, why)
+        except Exception as e:  # nothing else is to fail for it
+            self.router.log.error("The link of {node} could not be ended: {error!r}", node=peer.node, error=e)
 
     # -- links that lead to others ------------------------------------------------------------------------------
 

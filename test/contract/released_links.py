@@ -331,3 +331,15 @@ def test_a_publication_that_cannot_be_sent_across_reaches_who_is_here(routers, a
     here.say(message.Subscribe, "open.topic")
     routers.client(routers.two).say(message.Publish, "open.topic", args=args)
     assert [event.args for event in here.answers(message.Event)] == [args]
+
+
+def test_a_realm_that_stops_ends_all_that_is_on_it(routers):
+    """A link that is left on it would go on being answered, and the realm that takes its place would have none."""
+    client = routers.client(routers.two)
+    here, linked = client._session_id, routers.peer._session_id
+    wires = client._transport, routers.peer._transport
+    component = Component(ComponentConfig(realm="realm1"))
+    RouterSessionFactory(routers.two._factory).add(component, routers.two, "component1", "anonymous")
+    assert set(routers.two._factory.stop_realm("realm1")) == {here, linked, component._session_id}
+    assert not any(wire.isOpen() for wire in wires)
+    assert routers.two._factory.start_realm(Realm()) is not routers.two
