@@ -42,7 +42,7 @@ class AnsweringOnce:
 LINKED = Record(
     target="crossbar.router.dealer:Dealer",
     kind="subclass",
-    members=("processCall", "_call", "processYield", "processInvocationError"),
+    members=("processCall", "_call", "processCancel", "processYield", "processInvocationError"),
     why=(
         "In the release a call that has come over a link can be sent over the next one, where it is dropped: the "
         "caller gets a null for an answer. One that is more than the link, or any connection, takes is never answered. "
@@ -87,6 +87,13 @@ class LinkedDealer:
         except UNSENDABLE as e:
             fail(self, self._invocations_by_call.get((session._session_id, call.request)), e)
             return False
+
+    def processCancel(self, session, cancel):
+        from crossbar_cluster.links.realm import may_forward
+
+        if not may_forward(session):
+            cancel.forward_for = None
+        super().processCancel(session, cancel)
 
     def processYield(self, session, yield_):
         from crossbar_cluster.links.callees import fail

@@ -343,3 +343,11 @@ def test_a_realm_that_stops_ends_all_that_is_on_it(routers):
     assert set(routers.two._factory.stop_realm("realm1")) == {here, linked, component._session_id}
     assert not any(wire.isOpen() for wire in wires)
     assert routers.two._factory.start_realm(Realm()) is not routers.two
+
+
+@pytest.mark.parametrize("across", [False, True])
+def test_nobody_gives_a_call_up_in_the_name_of_another(routers, across):
+    called = call(routers, routers.client(routers.one if across else routers.two))
+    forged = [{"session": 1, "authid": "admin", "authrole": "admin"}]
+    called.caller.tell(message.Cancel(called.request, "kill", forward_for=forged))
+    assert [interrupt.forward_for for interrupt in called.callee.answers(message.Interrupt)] == [None]
