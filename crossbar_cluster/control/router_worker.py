@@ -41,7 +41,10 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
         return desired and desired.located(self._plane.located)
 
     def plan(self, desired: DesiredRouter | None, observed: ObservedRouter) -> Plan:
-        return plan_router(desired, observed)
+        return plan_router(desired and self._admitting(desired, observed), observed)
+
+    def _admitting(self, desired: DesiredRouter, observed: ObservedRouter | None) -> DesiredRouter:
+        return desired.admitting(observed, ((n.name, n.pubkey) for n in self._plane.configuration.nodes.values()))
 
     def start_options(self) -> Any:
         title = f"Managed router worker {self.key.worker}"
@@ -90,7 +93,9 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
             case StartListener():
                 await self._listen(desired)
             case UpdatePrincipals():
-                await self.call("update_router_principals", desired.transport_id, *desired.access)
+                await self.call(
+                    "update_router_principals", desired.transport_id, *self._admitting(desired, self.observed).access
+                )
             case SetLink(link_id, (host, port), router):
                 await self.call("set_router_link", link_id, {"host": host, "port": port, "router": asdict(router)})
             case DropLink(link_id):
