@@ -50,8 +50,10 @@ RETRY_GROWTH = 1.6
 PING_EACH_S = 1.5
 #: One that is not heard of for so long is taken for gone, on either end.
 SILENT_S = 6.0
-#: What was refused because somebody else had the name is asked for anew so often.
-REFUSED_RETRY_S = 4.5
+#: What was refused because somebody else had the name is asked for anew: soon, for whoever takes a name over is heard
+#: of on another link than the former owner; and ever more seldom, for it may stay like that.
+REFUSED_FIRST_S = 0.2
+REFUSED_AT_MOST_S = 4.5
 #: One that does not come up is worth a line in the log after that time: the other router may be starting.
 TELL_AFTER_S = 5.0
 _PING = "wamp.registration.lookup"
@@ -104,6 +106,9 @@ class LinkEnd:
         self._requests = 0
         self._calls: dict[int, Deferred[Any]] = {}
         self._timers: list[Any] = []
+        self._insisted: set[Key] = set()  #: refused although it was asked for anew
+        self._insist_s = REFUSED_FIRST_S
+        self._insisting: Any = None
 
     def begin(self, session: BackendSession) -> None:
         """The session has been joined: show everything."""
@@ -111,7 +116,6 @@ class LinkEnd:
         for key, invoke in self._links.shown():
             self.mirror.want(key, invoke)
         self._check_settled()
-        self._repeat(REFUSED_RETRY_S, self.mirror.retry)
         self._repeat(PING_EACH_S, self._ping)
 
     # -- what is sent -------------------------------------------------------------------------------------------
@@ -190,13 +194,16 @@ class LinkEnd:
             case Unsubscribed() if message.request == 0:
                 self._expelled(Kind.SUBSCRIPTION, message.subscription)
             case Unregistered() | Unsubscribed() | Error():
-                self.mirror.ended(message.request)
+                if (refused := self.mirror.ended(message.request)) is not None:
+                    self._refused(refused)
         self._check_settled()
 
     def ended(self, session: BackendSession, why: str | None) -> None:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
+        if self._insisting is not None:
+            self._insisting.cancel()
         calls, self._calls = self._calls, {}
         try:
             for answer in calls.values():
@@ -212,6 +219,21 @@ class LinkEnd:
                 waiting.errback(answer)
             else:
                 waiting.callback(answer.args[0] if answer.args else None)
+
+    def _refused(self, key: Key) -> None:
+        is_new = key not in self._insisted
+        if is_new:
+            self._insist_s = REFUSED_FIRST_S
+        if self._insisting is not None and is_new:
+            self._insisting.reset(self._insist_s)
+        elif self._insisting is None:
+            self._insisting = self._reactor.callLater(self._insist_s, self._insist)
+
+    def _insist(self) -> None:
+        self._insisting = None
+        self._insist_s = min(2 * self._insist_s, REFUSED_AT_MOST_S)
+        self._insisted = set(self.mirror.refused)
+        self.mirror.retry()
 
     def _expelled(self, kind: Kind, held_id: int) -> None:
         key = self.mirror.expelled(kind, held_id)

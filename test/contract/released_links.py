@@ -351,3 +351,30 @@ def test_nobody_gives_a_call_up_in_the_name_of_another(routers, across):
     forged = [{"session": 1, "authid": "admin", "authrole": "admin"}]
     called.caller.tell(message.Cancel(called.request, "kill", forward_for=forged))
     assert [interrupt.forward_for for interrupt in called.callee.answers(message.Interrupt)] == [None]
+
+
+def test_a_name_that_is_free_again_is_taken_soon(routers):
+    """Who takes a name over on another router is heard of on one link, and on another one its former owner's end."""
+    former, heir = routers.client(routers.two), routers.client(routers.one)
+    former.say(message.Register, "open.procedure")
+    heir.say(message.Register, "open.procedure")
+    assert routers.end.mirror.refused
+    former.say(message.Unregister, former.answers(message.Registered)[0].registration)
+    routers.flow(0.5)
+    assert not routers.end.mirror.refused
+    caller = routers.client(routers.two)
+    caller.say(message.Call, "open.procedure")
+    assert heir.answers(message.Invocation)
+
+
+def test_a_name_that_stays_taken_is_asked_for_ever_more_seldom(routers):
+    asked = []
+    for client in (routers.client(routers.two), routers.client(routers.one)):
+        client.say(message.Register, "open.procedure")
+    process = routers.two._dealer.processRegister
+    routers.two._dealer.processRegister = lambda session, register: asked.append(1) or process(session, register)
+    routers.flow(60.0)
+    assert 10 <= len(asked) <= 20
+    routers.client(routers.one).say(message.Register, "open.procedure", invoke="roundrobin")
+    routers.cut()
+    assert not [call for call in routers.clock.getDelayedCalls() if "LinkEnd" in str(call.func)]
