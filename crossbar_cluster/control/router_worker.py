@@ -41,10 +41,15 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
         return desired and desired.located(self._plane.located)
 
     def plan(self, desired: DesiredRouter | None, observed: ObservedRouter) -> Plan:
-        return plan_router(desired and self._admitting(desired, observed), observed)
+        links, paired = observed.links or {}, self._plane.configuration.names
+        expelled = (link_id for link_id, link in links.items() if link.router and link.router.node not in paired)
+        return plan_router(desired and self._admitting(desired, observed), observed, frozenset(expelled))
 
     def _admitting(self, desired: DesiredRouter, observed: ObservedRouter | None) -> DesiredRouter:
         return desired.admitting(observed, ((n.name, n.pubkey) for n in self._plane.configuration.nodes.values()))
+
+    def waits(self, step: Any) -> bool:
+        return super().waits(step) and not (isinstance(step, DropLink) and step.at_once)
 
     def start_options(self) -> Any:
         title = f"Managed router worker {self.key.worker}"

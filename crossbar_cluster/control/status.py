@@ -109,7 +109,12 @@ def _worker(plane: ControlPlane, reconciler: Reconciler) -> dict[str, Any]:
         "since": time.time_ns() - int((plane.reactor.seconds() - condition.since_s) * 1e9),
     }
     if isinstance(observed, ObservedRouter):
-        document |= {"port": observed.port, "realms": sorted(observed.names.get(i, i) for i in observed.realms)}
+        links = [(name, *link.endpoint) for name, link in sorted((observed.links or {}).items())]
+        document |= {
+            "port": observed.port,
+            "realms": sorted(observed.names.get(i, i) for i in observed.realms),
+            "links": [{"id": name, "host": host, "port": port} for name, host, port in links],
+        }
     elif isinstance(observed, ObservedProxy):
         connections = sorted(observed.connections.items())
         routes = [

@@ -130,6 +130,10 @@ class WorkerReconciler(Generic[D, O]):
         """Options of the worker's process."""
         raise NotImplementedError
 
+    def waits(self, step: Any) -> bool:
+        """Whether a step waits until its grace is over."""
+        return isinstance(step, self.REMOVALS)
+
     def may_remove(self, step: Any) -> bool:
         """Whether a removal whose grace is over may be carried out."""
         return True
@@ -200,7 +204,7 @@ class WorkerReconciler(Generic[D, O]):
 
     def _due(self, plan: Plan) -> tuple[Plan, float | None]:
         """The plan without removals that have to wait, and how long until the first of those is due."""
-        removals = [step for step in steps_of(plan) if isinstance(step, self.REMOVALS)]
+        removals = [step for step in steps_of(plan) if self.waits(step)]
         due, wait_s = self._grace.due(removals, self._plane.reactor.seconds())
         held = frozenset(step for step in due if not self.may_remove(step))
         if held:
@@ -210,7 +214,7 @@ class WorkerReconciler(Generic[D, O]):
         return tuple(stage for stage in left if stage), wait_s
 
     def _may(self, step: Any, due: frozenset[Any]) -> bool:
-        return not isinstance(step, self.REMOVALS) or step in due
+        return not self.waits(step) or step in due
 
     async def _carry_out(self, desired: D | None, plan: Plan) -> Outcome:
         done: list[str] = []

@@ -7,7 +7,7 @@ realms of the group.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,9 +42,13 @@ class SetLink:
 
 @dataclass(frozen=True)
 class DropLink:
-    """End a link to a worker that has left the group."""
+    """End a link to a worker that has left the group.
+
+    :ivar at_once: its node is not paired any more: it is not to speak for anybody.
+    """
 
     link_id: str
+    at_once: bool = False
 
     def __str__(self) -> str:
         return f"link {self.link_id} stopped"
@@ -72,14 +76,16 @@ def can_link(router: RouterLife | None) -> bool:
     return router is not None and router.pubkey is not None and router.life is not None
 
 
-def links_to_drop(wanted: Iterable[Backend], observed: Mapping[str, ObservedLink]) -> list[Any]:
-    """Those that lead to workers which are not of the group any more."""
+def links_to_drop(
+    wanted: Iterable[Backend], observed: Mapping[str, ObservedLink], expelled: Collection[str] = ()
+) -> list[Any]:
+    """Those that lead to workers which are not of the group any more.
+
+    :param expelled: of them, those to routers that have been unpaired.
+    """
     ids = {other.connection_id for other in wanted}
-    return [
-        DropLink(link_id)
-        for link_id in sorted(observed)
-        if link_id.startswith(CONNECTION_PREFIX) and link_id not in ids
-    ]
+    gone = (link_id for link_id in sorted(observed) if link_id.startswith(CONNECTION_PREFIX) and link_id not in ids)
+    return [DropLink(link_id, link_id in expelled) for link_id in gone]
 
 
 def missing_links(wanted: Iterable[Backend], observed: Mapping[str, ObservedLink] | None) -> list[str]:

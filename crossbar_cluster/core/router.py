@@ -209,12 +209,16 @@ class StopRole:
         return f"role {self.role_id} of realm {self.realm_id} stopped"
 
 
-def plan_router(desired: DesiredRouter | None, observed: ObservedRouter) -> Plan:
+def plan_router(
+    desired: DesiredRouter | None, observed: ObservedRouter, expelled: frozenset[str] = frozenset()
+) -> Plan:
     """The stages that make a router worker run what is desired; for None, those that end it.
 
     A worker that has to be started is observed anew before anything else is done on it. It listens last: a client that
     gets through to a worker whose realm is not there yet is turned away for good. Each realm is a strand of its own,
     and so is each link: one that cannot be started holds up no other, nor the listener.
+
+    :param expelled: links to routers that have been unpaired.
     """
     if desired is None:
         return STOP_WORKER if observed.managed else ()
@@ -222,7 +226,7 @@ def plan_router(desired: DesiredRouter | None, observed: ObservedRouter) -> Plan
         return START_WORKER
     realms = [_realm_strand(realm, observed) for realm in desired.realms]
     links = plan_links(desired.links, observed.links) if observed.links is not None else []
-    return plan_of([*realms, *links], [_listener_strand(desired, observed)], [_removals(desired, observed)])
+    return plan_of([*realms, *links], [_listener_strand(desired, observed)], [_removals(desired, observed, expelled)])
 
 
 def _listener_strand(desired: DesiredRouter, observed: ObservedRouter) -> list[Any]:
@@ -253,10 +257,10 @@ def _former(realm: Realm, observed: ObservedRouter) -> str | None:
     return next((realm_id for realm_id in same_name if realm_id.startswith(REALM_PREFIX)), None)
 
 
-def _removals(desired: DesiredRouter, observed: ObservedRouter) -> list[Any]:
+def _removals(desired: DesiredRouter, observed: ObservedRouter, expelled: frozenset[str]) -> list[Any]:
     wanted = {realm.id: {role.id for role in realm.roles} for realm in desired.realms}
     names = {realm.name for realm in desired.realms}  # a former realm of the same name is replaced, not stopped
-    steps: list[Any] = links_to_drop(desired.links, observed.links or {})
+    steps: list[Any] = links_to_drop(desired.links, observed.links or {}, expelled)
     for realm_id, roles in sorted(observed.realms.items()):
         if realm_id in wanted:
             extra = sorted(r for r in roles if r.startswith(ROLE_PREFIX) and r not in wanted[realm_id])

@@ -37,6 +37,7 @@ from crossbar_cluster.core.proof import RouterIdentity
 from crossbar_cluster.core.proxy import Endpoint, RouterLife, at
 from crossbar_cluster.core.router import RLINK_ROLE
 from crossbar_cluster.links.remote import RemoteClients
+from crossbar_cluster.node.backend_auth import LIFE_EXTRA
 from crossbar_cluster.node.backend_session import BackendSession
 from crossbar_cluster.node.connecting import connect
 from crossbar_cluster.node.handshake import Handshake, NotJoined, Principal, ProxyNode
@@ -262,6 +263,7 @@ class Link:
         self._links = links
         self._dialler = dialler
         self._running: Deferred[None] | None = None
+        self._life: str | None = None  #: of the router worker that it was joined to last
         self._down_since_s = dialler.reactor.seconds()
         self.told = ""  #: the problem, once it has lasted long enough to be one
 
@@ -306,7 +308,8 @@ class Link:
         connect(session, dialler.reactor, *self.target.endpoint, CONNECT_WITHIN_S)
         timer = dialler.reactor.callLater(JOIN_WITHIN_S, session.give_up)
         try:
-            await session.joined
+            welcome = await session.joined
+            self._life = (welcome.authextra or {}).get(LIFE_EXTRA)
             self.end, self.heard_s = end, dialler.reactor.seconds()
             end.begin(session)
             return await end.over
@@ -318,6 +321,10 @@ class Link:
             self.end = None
             if timer.active():
                 timer.cancel()
+
+    def leads_to(self, target: Target) -> bool:
+        """Whether it is joined to just that: it may have found a router that was started anew before the master."""
+        return self.end is not None and self.target.endpoint == target.endpoint and self._life == target.router.life
 
     def changed(self, key: Key, invoke: str | None) -> None:
         """This router's own clients have something new, or have it no more (`core.mirror.Mirror.want`)."""

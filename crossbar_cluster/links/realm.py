@@ -202,7 +202,14 @@ class RealmLinks:
     # -- links that lead to others ------------------------------------------------------------------------------
 
     def set(self, target: Target, dialler: Dialler) -> None:
-        """Link the realm with another router; in place of a former link to it."""
+        """Link the realm with another router, or with where it is now.
+
+        A link that leads there already stays: without one for a moment, what is on the other router cannot be called.
+        """
+        link = self.links.get(target.link_id)
+        if link is not None and link.leads_to(target):
+            link.target = target
+            return
         self.drop(target.link_id)
         link = self.links[target.link_id] = Link(self, target, dialler)
         link.start()

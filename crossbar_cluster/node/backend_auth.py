@@ -32,10 +32,12 @@ from crossbar_cluster.core.proof import (
 )
 from crossbar_cluster.core.router import RLINK_ROLE
 from crossbar_cluster.node.key import node_key
+from crossbar_cluster.node.router_worker import LIFE
 from crossbar_cluster.node.settings import UNPROVEN_PROXIES
 
 #: The role of what runs within a router. Nobody who connects has it.
 TRUSTED_ROLE = "trusted"
+LIFE_EXTRA = "x_cb_cluster_life"  #: in the authextra of a link's WELCOME
 TOLD_EACH_S = 60.0
 SIGNED_BYTES = 96  #: a signature of 64 bytes, and the 32 bytes that it is of
 
@@ -200,7 +202,8 @@ class BackendAuth:
             authrole=claim.authrole,
             authmethod=METHOD,
             authprovider="static",
-            authextra=claim.authextra,
+            # a router tells another one in which life it is: it may be told of that by the master as well, later
+            authextra=claim.authextra if claim.linked_worker is None else {LIFE_EXTRA: LIFE},
         )
 
     @property

@@ -20,6 +20,8 @@ from crossbar_cluster.node.attempt import Attempt
 from crossbar_cluster.node.handshake import Handshake, NotJoined, Refused, Unreachable, WrongRouter
 
 DEFAULT_REASON = "wamp.close.normal"
+#: How long a router may take to let a client go.
+LEAVE_WITHIN_S = 5.0
 
 
 class Client(Protocol):
@@ -58,6 +60,7 @@ class BackendSession:
         self._transport: Any = None
         self._session_id: int | None = None
         self._leaving = False
+        self._leave_timer: Any = None
 
     @property
     def transport(self) -> Any:
@@ -101,6 +104,8 @@ class BackendSession:
 
     def onClose(self, wasClean: bool) -> None:
         self._transport = None
+        if self._leave_timer is not None and self._leave_timer.active():
+            self._leave_timer.cancel()
         self._fail(Unreachable("the connection was lost while joining"))
         self._end("the connection was lost")
 
@@ -141,11 +146,17 @@ class BackendSession:
     def leave(self, reason: str | None = None, message: str | None = None) -> None:
         """The client has left: say so to the router."""
         self._leaving = True
-        if self._session_id is not None and self._transport is not None:
-            with suppress(TransportLost):
-                self._transport.send(Goodbye(reason or DEFAULT_REASON, message))
-        else:
+        if self._session_id is None or self._transport is None:
             self.disconnect()
+            return
+        if self._leave_timer is None:
+            self._leave_timer = self._clock.callLater(LEAVE_WITHIN_S, self._transport.abort)
+        try:
+            self._transport.send(Goodbye(reason or DEFAULT_REASON, message))
+        except TransportLost:
+            return
+        except Exception:  # of its own for each serializer: this one cannot say what the client has said
+            self._transport.send(Goodbye(DEFAULT_REASON))
 
     def lose(self, why: str) -> None:
         """Its router is known to be gone, whatever the connection looks like: tell the client, and close it."""

@@ -28,14 +28,23 @@ def keep_alive(transport: Any) -> None:
 
     :param transport: a Twisted transport; one without a TCP socket is left alone.
     """
-    if hasattr(transport, "getHandle"):
-        _set_options(transport.getHandle())
+    _set_options(_socket_of(transport))
 
 
 def inherit_keep_alive(port: Any) -> Any:
     """Set them on a listening port: the connections that it accepts inherit them (Linux). :returns: the port."""
     _set_options(getattr(port, "socket", None))
     return port
+
+
+def _socket_of(transport: Any) -> Any:
+    """With TLS it is that of a transport below: the handle of the one on top is OpenSSL's."""
+    while transport is not None:
+        handle = transport.getHandle() if hasattr(transport, "getHandle") else None
+        if isinstance(handle, socket.socket):
+            return handle
+        transport = getattr(transport, "transport", None)
+    return None
 
 
 def _set_options(sock: Any) -> None:

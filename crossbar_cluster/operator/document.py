@@ -77,6 +77,7 @@ class Worker(_AnyWorker, total=False):
 
     port: int | None  #: of a router
     realms: list[str]  #: of a router
+    links: list[Connection]  #: of a router: to the others of its group
     services: list[str]  #: of a proxy: its paths
     connections: list[Connection]  #: of a proxy
     routes: list[Route]  #: of a proxy

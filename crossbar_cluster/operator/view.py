@@ -187,7 +187,9 @@ def _serves(worker: Worker) -> str:
     if worker["kind"] == "router":
         port = worker.get("port")
         realms = ", ".join(worker.get("realms", ())) or "no realm"
-        return f"{realms}, port {port}" if port else f"{realms}, not listening"
+        links = len(worker.get("links", ()))
+        linked = f", linked with {links} router{'' if links == 1 else 's'}" if links else ""
+        return f"{realms}, port {port}{linked}" if port else f"{realms}, not listening"
     services = worker.get("services", ())
     return ", ".join(service if service.startswith("/") else f"/{service}" for service in services) or "no service"
 

@@ -6,19 +6,23 @@ sends, or with the client turned away, which is done here.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 from autobahn.wamp.exception import TransportLost
+from autobahn.wamp.message import Cancel, Result
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from crossbar_cluster.core.backends import UNAVAILABLE, Backend
+from crossbar_cluster.core.news import Seldom
 from crossbar_cluster.node.backend_session import BackendSession
 from crossbar_cluster.node.handshake import Handshake, Principal
-from crossbar_cluster.proxy.frontend import CallsInFlight, lose, pass_on, turn_away
+from crossbar_cluster.proxy.delivery import Undeliverable, deliver, refusal, substitute
+from crossbar_cluster.proxy.frontend import CallsInFlight, lose, turn_away
 from crossbar_cluster.proxy.pool import BackendPool, NoBackend, pool_of
 
 PROTOCOL_VIOLATION = "wamp.error.protocol_violation"
+#: At most one log line per client and kind of message in this time.
+DROPPED_EACH_S = 10.0
 
 
 class AttachedClient:
@@ -32,6 +36,7 @@ class AttachedClient:
         self._pool = pool
         self._reactor = reactor
         self._calls = CallsInFlight()
+        self._dropped = Seldom(DROPPED_EACH_S)
         self._attaching: Deferred[None] | None = None
 
     def attach(self, principal: Principal) -> Deferred[Joined]:
@@ -92,20 +97,65 @@ class AttachedClient:
 
     def send(self, message: Any) -> None:
         """A message of the client goes to its router."""
-        session = self._frontend._backend_session
-        if session is not None and session.transport is not None:  # else it is being closed
+        router = self._router
+        if router is not None and self._pass_on(message, to=router, back=self._frontend.transport):
             self._calls.sent(message)
-            session.transport.send(message)
+
+    @property
+    def _router(self) -> Any:
+        """The connection to it; None while that is being closed."""
+        session = self._frontend._backend_session
+        return session.transport if session is not None else None
+
+    def _pass_on(self, message: Any, *, to: Any, back: Any) -> bool:
+        """:param back: to whoever has sent it. :returns: whether it has been delivered; if not, who waits is told."""
+        try:
+            deliver(to, message)
+        except TransportLost:  # its end is about to be told
+            return False
+        except Undeliverable as e:
+            if (error := refusal(message, e)) is not None:
+                self._tell(back, error)
+            elif (error := substitute(message, e)) is not None:
+                self._tell(to, error)
+            else:
+                self._log_dropped(message, e, to)
+            return False
+        return True
+
+    def _tell(self, transport: Any, error: Any) -> None:
+        try:
+            if transport is not None:
+                deliver(transport, error)
+        except TransportLost:
+            return
+        except Undeliverable as e:  # its limit is next to nothing
+            self._log_dropped(error, e, transport)
+
+    def _log_dropped(self, message: Any, why: Undeliverable, transport: Any) -> None:
+        frontend, kind = self._frontend, type(message).__name__.upper()
+        to = "client" if transport is frontend.transport else "router"
+        if self._dropped.due((kind, to), self._reactor.seconds()):
+            frontend.log.warn(
+                "Session {session} on realm {realm}: {kind} to the {to} is dropped, maybe not the only one: {why}",
+                session=frontend._session_id,
+                realm=frontend._realm,
+                kind=kind,
+                to=to,
+                why=why,
+            )
 
     # -- what its backend session tells -------------------------------------------------------------------------
 
     def forward(self, message: Any) -> None:
         """A message for the client."""
-        self._calls.answered(message)
-        transport = self._frontend.transport
-        if transport is not None:
-            with suppress(TransportLost):  # its connection is about to be closed
-                pass_on(transport, message)
+        client = self._frontend.transport
+        if client is None or not self._calls.answered(message):
+            return
+        delivered = self._pass_on(message, to=client, back=self._router)
+        if not delivered and type(message) is Result and message.progress:
+            self._calls.end(message.request)  # for the client, which has got an error
+            self.send(Cancel(message.request, Cancel.KILLNOWAIT))
 
     def ended(self, session: BackendSession, why: str | None) -> None:
         """Its session has ended; unless it has left by itself, it is told to come back."""

@@ -1,4 +1,4 @@
-"""The client's side of a proxy: messages to and fro, and how a client is told that its session cannot go on.
+"""The client's side of a proxy: its calls in flight, and how a client is told that its session cannot go on.
 
 What standard clients make of an end decides how it is told. Autobahn|JS takes any GOODBYE and any ABORT, whatever the
 reason, for the end and never comes back; Autobahn|Python's Component comes back after an ABORT, but takes a clean close
@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from autobahn.wamp.exception import SerializationError, TransportLost
+from autobahn.wamp.exception import TransportLost
 from autobahn.wamp.message import Abort, Call, Error, Result
-from autobahn.wamp.websocket import WampWebSocketProtocol
 from autobahn.websocket.protocol import WebSocketProtocol
 
 CANCELED = "wamp.error.canceled"
@@ -33,35 +32,28 @@ class CallsInFlight:
         if type(message) is Call:
             self._requests.add(message.request)
 
-    def answered(self, message: Any) -> None:
-        """A message for the client has come from its router."""
+    def answered(self, message: Any) -> bool:
+        """A message for the client has come from its router.
+
+        :returns: False if it belongs to a call that the client has been told is over: clients take that for a breach of
+            the protocol.
+        """
         kind = type(message)
-        if (kind is Result and not message.progress) or (kind is Error and message.request_type == Call.MESSAGE_TYPE):
+        if kind is not Result and (kind is not Error or message.request_type != Call.MESSAGE_TYPE):
+            return True
+        in_flight = message.request in self._requests
+        if kind is Error or not message.progress:
             self._requests.discard(message.request)
+        return in_flight
+
+    def end(self, request: int) -> None:
+        """The client has been told that a call is over."""
+        self._requests.discard(request)
 
     def errors(self, why: str) -> list[Error]:
         """An answer to each: there will be no other."""
         requests, self._requests = sorted(self._requests), set()
         return [Error(Call.MESSAGE_TYPE, request, CANCELED, args=[why]) for request in requests]
-
-
-def pass_on(transport: Any, message: Any) -> None:
-    """Send a message to a client.
-
-    As the transport does it by itself, but without making up the log line of each message, coloured, that is thrown
-    away then: a quarter of a busy proxy's time (Autobahn 26).
-
-    :raises TransportLost: the client has gone.
-    :raises SerializationError: the client's serializer cannot say this.
-    """
-    if not isinstance(transport, WampWebSocketProtocol) or not transport.isOpen():
-        transport.send(message)
-        return
-    try:
-        payload, is_binary = transport._serializer.serialize(message)
-    except Exception as e:
-        raise SerializationError(f"a message for a client cannot be serialized: {e}") from e
-    transport.sendMessage(payload, is_binary)
 
 
 def lose(transport: Any, calls: CallsInFlight, why: str) -> None:
@@ -70,11 +62,16 @@ def lose(transport: Any, calls: CallsInFlight, why: str) -> None:
         for error in calls.errors(why):
             transport.send(error)
         if isinstance(transport, WebSocketProtocol):
-            transport.sendCloseFrame(SERVICE_RESTART, why.encode("utf-8")[:_CLOSE_REASON_BYTES], False)
+            transport.sendCloseFrame(SERVICE_RESTART, _close_reason(why), False)
         else:
             transport.close()
     except TransportLost:  # the client has gone as well
         return
+
+
+def _close_reason(why: str) -> bytes:
+    """As much of it as there is room for, cut between characters: clients take half of one for a protocol error."""
+    return why.encode()[:_CLOSE_REASON_BYTES].decode(errors="ignore").encode()
 
 
 def turn_away(transport: Any, reason: str, why: str) -> None:

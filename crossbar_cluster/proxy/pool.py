@@ -39,6 +39,8 @@ WAIT_S = 5.0
 NEW_S = 30.0
 #: How long a backend that is up may take to let a client in: many may come at once.
 JOIN_WITHIN_S = 10.0
+#: How long a client waits altogether: an attempt that begins within `WAIT_S` has its full time.
+ANSWER_WITHIN_S = WAIT_S + JOIN_WITHIN_S
 #: Between a client's attempts. A router that refuses may be about to start the realm or role, or to hear of this proxy.
 RETRY_PAUSE_S = 0.4
 
@@ -160,21 +162,23 @@ class BackendPool:
         """A session on whichever backend lets it in first, and what its `joined` has fired with.
 
         :param make: makes a session for one attempt.
-        :raises NoBackend: none did within `WAIT_S`.
+        :raises NoBackend: none that was up within `WAIT_S` did, or none within `ANSWER_WITHIN_S`.
         """
         realm, role = principal.realm, str(principal.authrole)
         deadline_s = self._reactor.seconds() + WAIT_S
+        answer_s = self._reactor.seconds() + ANSWER_WITHIN_S
         refused: Refused | None = None
         while True:
             failed = False
             for backend in self.backends.in_turn(realm, role):
-                if not backend.is_up:
+                within_s = min(JOIN_WITHIN_S, answer_s - self._reactor.seconds())
+                if not backend.is_up or within_s <= 0:
                     continue
                 session = self._connect(backend, make(backend, self._handshake(backend, principal)))
                 config, joining = backend.config, self._joining_on.setdefault(backend.id, {})
                 joining[session] = None
                 try:
-                    welcome = await self._joined(session, JOIN_WITHIN_S)
+                    welcome = await self._joined(session, within_s)
                 except Refused as e:
                     refused = e
                 except NotJoined:

@@ -13,7 +13,8 @@ from autobahn.twisted.wamp import ApplicationSession
 from autobahn.util import generate_serial_number
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import ComponentConfig
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.python.failure import Failure
 
 from crossbar_cluster.core.backends import UNAVAILABLE, Backend
 from crossbar_cluster.core.proof import METHOD
@@ -81,6 +82,13 @@ class ServiceSession(ApplicationSession):  # type: ignore[misc]
         """Nobody waits for it to join any more."""
         self._fail(Unreachable("no answer in time"))
         self.lose("")
+
+    def disconnect(self) -> None:
+        """Close its connection, at whatever stage it is: the base class knows only one that can carry messages."""
+        if self.is_connected():
+            super().disconnect()
+        else:
+            self._attempt.drop()
 
     def lose(self, why: str) -> None:
         """Its router is known to be gone."""
@@ -159,8 +167,15 @@ class FollowingSession:
                 why=e,
             )
 
-    def _made(self, _: Any) -> None:
+    def _made(self, result: Any) -> None:
         self._making = None
+        if isinstance(result, Failure) and not isinstance(result.value, CancelledError):
+            self._log.failure(
+                "A service session on realm {realm} with role {role} could not be made",
+                failure=result,
+                realm=self.realm,
+                role=self.authrole,
+            )
 
     def _new(self, backend: Backend, handshake: Handshake) -> ServiceSession:
         return ServiceSession(backend, handshake, self._pool)

@@ -336,3 +336,25 @@ async def test_a_port_that_closes_at_once_is_no_router(two):
         assert "closed" in found["problem"] or "lost" in found["problem"], found
         await cluster.move(router, network.host())
         await cluster.served("realm1", proxy, 30)
+
+
+async def test_a_message_that_cannot_be_passed_on_costs_nobody_a_session(two):
+    """A client's JSON and a router's CBOR cannot say the same."""
+    cluster, _ = two
+    proxy = cluster.nodes["proxy1"]
+    says_json = await RawClient.connect(proxy.host.address, 8080, websocket=True, json=True)
+    await says_json.join(anonymous("realm1"))
+    says_cbor = await cluster.client("realm1", proxy)
+    await says_cbor.register(lambda x: {b"bytes": "as a key"}, "test.unsayable")
+
+    says_json.send_payload(b'[48,1,{},"test.unsayable",["\\ud800"]]')
+    async with asyncio.timeout(10):
+        refused = await says_json.receive()
+    assert (refused.request, refused.error) == (1, "wamp.error.invalid_argument")
+    failed = await says_json.ask(message.Call(2, "test.unsayable", args=["a"]))
+    assert (failed.request, failed.error) == (2, "wamp.error.invalid_argument")
+
+    assert (await says_json.ask(message.Call(3, "wamp.session.count"))).args[0] >= 2
+    assert await says_cbor.call("test.unsayable", "a") == {b"bytes": "as a key"}
+    says_json.close()
+    await says_cbor.close()

@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 from autobahn.wamp import cryptosign
 from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.types import RegisterOptions
 
 from crossbar_cluster.lab.client import Client, join
 from crossbar_cluster.lab.cluster import MASTER_PORT, PROXY_PORT, Cluster, JoinFailed, Node, loopback_cluster
@@ -344,7 +345,8 @@ class Members:
 
 async def may_register(client: Client, uri: str) -> bool:
     try:
-        registration = await client.register(lambda: None, uri)
+        # shared, because another router may not have heard yet that the client there has let go of the name
+        registration = await client.register(lambda: None, uri, options=RegisterOptions(invoke="roundrobin"))
     except ApplicationError as e:
         assert e.error == ApplicationError.NOT_AUTHORIZED
         return False

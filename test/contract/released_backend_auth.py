@@ -52,13 +52,14 @@ class Worker:
         return role in self.roles
 
 
-def pending(tmp_path, principals=PRINCIPALS):
+def pending(tmp_path, principals=PRINCIPALS, config=None):
     from crossbar.router.auth.cryptosign import PendingAuthCryptosignProxy
 
     if not (tmp_path / "key.priv").exists():
         (tmp_path / "key.priv").write_text(f"private-key-ed25519: {'11' * 32}\n")
     details = SimpleNamespace(channel_id={}, marshal=dict)
-    auth = PendingAuthCryptosignProxy(1, details, Worker(tmp_path), {"type": "static", "principals": principals})
+    config = config or {"type": "static", "principals": principals}
+    auth = PendingAuthCryptosignProxy(1, details, Worker(tmp_path), config)
     auth.log = Log()
     return auth
 
@@ -197,3 +198,76 @@ def test_a_proxy_that_cannot_prove_anything(tmp_path, monkeypatch):
     assert isinstance(hello(pending(tmp_path), authextra=unproven), Accept)
     assert isinstance(hello(pending(tmp_path), authextra=unproven | {"proxy_authrole": "trusted"}), Deny)
     assert isinstance(hello(pending(tmp_path)), Challenge), "who can is asked all the same"
+
+
+LINK = GOOD | {"proxy_authrole": "rlink", PART: hello_part(bytes(32), "w2")}
+
+
+def linking(tmp_path, routers=("proxy1",)):
+    auth = pending(tmp_path)
+    auth._backend_auth._routers = routers
+    return auth
+
+
+def test_a_router_that_may_link_itself_proves_its_key_and_is_told_which_life_it_has_met(tmp_path):
+    from crossbar_cluster.node.backend_auth import LIFE_EXTRA, linked_worker_of
+    from crossbar_cluster.node.router_worker import LIFE
+
+    auth = linking(tmp_path)
+    accepted = auth.authenticate(signature(hello(auth, authextra=LINK)))
+    assert isinstance(accepted, Accept) and accepted.authrole == "rlink"
+    assert accepted.authextra == {LIFE_EXTRA: LIFE}
+    assert linked_worker_of(Session(auth)) == ("proxy1", "w2")
+    assert linked_worker_of(Session(pending(tmp_path))) is None and linked_worker_of(object()) is None
+    wrong = linking(tmp_path)
+    hello(wrong, authextra=LINK)
+    assert isinstance(wrong.authenticate("00" * 96), Deny)
+
+
+@pytest.mark.parametrize(
+    ("routers", "extra"),
+    [
+        pytest.param((), LINK, id="a-node-that-has-no-router-of-the-group"),
+        pytest.param(("proxy1",), LINK | {"proxy_authrole": "anonymous"}, id="a-link-with-the-role-of-clients"),
+        pytest.param(("proxy1",), GOOD | {"proxy_authrole": "rlink"}, id="a-client-with-the-role-of-links"),
+        pytest.param(("proxy1",), LINK | {PART: {"version": 1, "linked_worker": "w2"}}, id="without-a-nonce"),
+        pytest.param(("proxy1",), LINK | {PART: {**LINK[PART], "linked_worker": ""}}, id="without-a-worker"),
+        pytest.param(("proxy1",), LINK | {PART: {**LINK[PART], "linked_worker": 7}}, id="with-a-worker-of-no-name"),
+    ],
+)
+def test_nobody_else_gets_a_link(tmp_path, monkeypatch, routers, extra):
+    for unproven in ("refuse", "accept"):  # what proxies may do without a proof, routers may not
+        monkeypatch.setenv("CROSSBAR_CLUSTER_UNPROVEN_PROXIES", unproven)
+        assert isinstance(hello(linking(tmp_path, routers), authextra=extra), Deny)
+        without = {name: value for name, value in extra.items() if name != PART}
+        if without["proxy_authrole"] == "rlink":
+            assert isinstance(hello(linking(tmp_path, routers), authextra=without), Deny)
+
+
+def test_clients_wait_for_a_router_that_is_about_to_be_linked_and_links_do_not(tmp_path):
+    auth = linking(tmp_path)
+    auth._realm_container.awaited = "router2 w2"
+    denied = hello(auth)
+    assert isinstance(denied, Deny)
+    assert denied.reason == "wamp.error.unavailable" and "router2 w2" in denied.message
+    assert isinstance(hello(auth, authextra=LINK), Challenge)
+
+
+def test_a_node_that_has_no_router_of_the_group_any_more_keeps_no_link(tmp_path):
+    from crossbar_cluster.node.router_worker import update_principals
+
+    config = {"type": "static", "principals": dict(PRINCIPALS), "routers": ["proxy1"]}
+    link, client = pending(tmp_path, config=config), pending(tmp_path, config=config)
+    assert isinstance(link.authenticate(signature(hello(link, authextra=LINK))), Accept)
+    assert isinstance(client.authenticate(signature(hello(client))), Accept)
+    sessions = [Session(link), Session(client)]
+    transport = SimpleNamespace(marshal=lambda: {"config": {"auth": {"cryptosign-proxy": config}}})
+    controller = SimpleNamespace(
+        transports={"t": transport},
+        realms={"r": SimpleNamespace(router=SimpleNamespace(_session_id_to_session=dict(enumerate(sessions))))},
+        log=SimpleNamespace(warn=lambda *a, **k: None, error=lambda *a, **k: None),
+    )
+    update_principals(controller, "t", dict(PRINCIPALS), ["proxy1"])
+    assert [session.closed for session in sessions] == [False, False]
+    update_principals(controller, "t", dict(PRINCIPALS), [])
+    assert [session.closed for session in sessions] == [True, False]

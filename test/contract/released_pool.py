@@ -65,6 +65,10 @@ def pool(tmp_path):
             self.attempts.append(session)
             return session
 
+        def follow_ids(self, ids):
+            connections = {i: SimpleNamespace(id=i, config=config(i)) for i in ids}
+            self.follow(connections, {KEY: list(connections.values())})
+
         def up(self, backend_id):
             self.backends.by_id[backend_id].reached(self.clock.seconds())
             self._wake()
@@ -76,8 +80,7 @@ def pool(tmp_path):
     clock = Clock()
     controller._reactor = clock
     pool = Pool(controller, clock)
-    connections = {i: SimpleNamespace(id=i, config=config(i)) for i in "ab"}
-    pool.follow(connections, {KEY: list(connections.values())})
+    pool.follow_ids("ab")
     return pool
 
 
@@ -126,6 +129,38 @@ def test_nobody_is_tried_that_is_not_up_and_the_wait_has_an_end(pool):
     pool.clock.advance(0.1)
     assert isinstance(result[0].value, NoBackend)
     assert result[0].value.reason == "wamp.error.unavailable"
+
+
+def test_however_many_let_it_wait_a_client_is_answered(pool):
+    """Whatever is wrong with them: they count as up, and do not let it in."""
+    from crossbar_cluster.proxy.pool import ANSWER_WITHIN_S, JOIN_WITHIN_S, NoBackend
+
+    pool.follow_ids("abcd")
+    for backend_id in "abcd":
+        pool.up(backend_id)
+    _, result = joining(pool)
+    pool.clock.advance(JOIN_WITHIN_S - 0.1)
+    assert len(pool.attempts) == 1, "many may come at once, so that each takes long"
+    pool.clock.pump([0.1] * 10)
+    assert len(pool.attempts) == 2, "the next one"
+    pool.clock.pump([0.1] * 100)
+    assert isinstance(result[0].value, NoBackend)
+    assert result[0].value.reason == "wamp.error.unavailable"
+    assert ANSWER_WITHIN_S <= 15.0
+    assert all(session.joined.called for session in pool.attempts), "none is left waiting"
+    assert len(pool.attempts) == 2
+
+
+def test_an_attempt_that_begins_in_time_has_its_full_time(pool):
+    """In a storm each client takes long, and is let in."""
+    from crossbar_cluster.proxy.pool import JOIN_WITHIN_S, WAIT_S
+
+    _, result = joining(pool)
+    pool.clock.advance(WAIT_S - 0.1)
+    pool.up("a")
+    pool.clock.advance(JOIN_WITHIN_S - 0.1)
+    pool.attempts[0].joined.callback("welcome")
+    assert result == [(pool.attempts[0], "welcome")]
 
 
 def test_one_that_comes_up_meanwhile_serves_all_who_wait(pool):
