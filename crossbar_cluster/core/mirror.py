@@ -110,11 +110,17 @@ class Mirror:
         return None
 
     def expelled(self, kind: Kind, held_id: int) -> Key | None:
-        """The other router holds it no more, because somebody there wanted it so. :returns: what it was."""
+        """The other router holds it no more, because somebody there wanted it so. :returns: what it was.
+
+        Whoever has had a registration is to be told, and then may want it anew. Of a subscription nobody is told: it
+        was not meant for those who have it here, and they go on.
+        """
         key = self._keys.get((kind, held_id))
         if key is not None and self._entries[key].stage is _Stage.HELD:
             self._forget(key)
-            self._wanted.pop(key, None)  # whoever it was for is to be told, and then may want it anew
+            if kind is Kind.REGISTRATION:
+                self._wanted.pop(key, None)
+            self._settle(key)
         return key
 
     def retry(self) -> None:

@@ -378,3 +378,13 @@ def test_a_name_that_stays_taken_is_asked_for_ever_more_seldom(routers):
     routers.client(routers.one).say(message.Register, "open.procedure", invoke="roundrobin")
     routers.cut()
     assert not [call for call in routers.clock.getDelayedCalls() if "LinkEnd" in str(call.func)]
+
+
+def test_whose_subscription_is_removed_on_another_router_goes_on(routers):
+    subscriber, publisher = routers.client(routers.one), routers.client(routers.two)
+    subscriber.say(message.Subscribe, "open.topic")
+    broker = routers.two._broker
+    broker.removeSubscriber(broker._subscription_map.get_observation("open.topic"), routers.peer)
+    routers.flow()
+    publisher.say(message.Publish, "open.topic", args=[1])
+    assert [event.args for event in subscriber.answers(message.Event)] == [[1]]
