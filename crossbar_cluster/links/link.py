@@ -313,7 +313,7 @@ class Link:
             self.end, self.heard_s = end, dialler.reactor.seconds()
             end.begin(session)
             return await end.over
-        except CancelledError:
+        except BaseException:  # it is stopped, or something is wrong: whatever there is of the session is to end
             session.lose("this router does not want it any more")
             session.disconnect()
             raise

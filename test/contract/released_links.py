@@ -12,13 +12,16 @@ from autobahn.twisted.wamp import ApplicationSession  # noqa: E402
 from autobahn.wamp import message, role  # noqa: E402
 from autobahn.wamp.serializer import CBORSerializer  # noqa: E402
 from autobahn.wamp.types import ComponentConfig  # noqa: E402
-from twisted.internet.defer import Deferred  # noqa: E402
+from twisted.internet.defer import Deferred, succeed  # noqa: E402
 from twisted.internet.task import Clock  # noqa: E402
 
 from crossbar.router.router import RouterFactory  # noqa: E402
 from crossbar.router.session import MagicMock, RouterSession, RouterSessionFactory  # noqa: E402
-from crossbar_cluster.links.link import LinkEnd  # noqa: E402
+from crossbar_cluster.core.proxy import RouterLife  # noqa: E402
+from crossbar_cluster.links import link as links_link  # noqa: E402
+from crossbar_cluster.links.link import Dialler, Link, LinkEnd, Target  # noqa: E402
 from crossbar_cluster.node.backend_auth import BackendAuth, Claim  # noqa: E402
+from crossbar_cluster.node.handshake import ProxyNode  # noqa: E402
 
 MOST = 2000  #: bytes that a message over a link or to a client can have
 EVERYTHING = {
@@ -388,3 +391,21 @@ def test_whose_subscription_is_removed_on_another_router_goes_on(routers):
     routers.flow()
     publisher.say(message.Publish, "open.topic", args=[1])
     assert [event.args for event in subscriber.answers(message.Event)] == [[1]]
+
+
+def test_a_session_that_cannot_be_begun_is_ended(routers, monkeypatch):
+    """Else what it has come to hold stays held, and its messages go on arriving."""
+    ended = []
+    session = SimpleNamespace(
+        joined=succeed(SimpleNamespace(authextra=None)), lose=ended.append, disconnect=list, give_up=list
+    )
+    monkeypatch.setattr(links_link, "BackendSession", lambda *args: session)
+    monkeypatch.setattr(links_link, "connect", lambda *args: None)
+    monkeypatch.setattr(LinkEnd, "begin", lambda end, session: 1 / 0)
+    log = SimpleNamespace(failure=lambda *args, **kwargs: None, warn=lambda *args, **kwargs: None)
+    dialler = Dialler(ProxyNode("node1", SimpleNamespace(public="aa")), "w1", routers.clock, log, list)
+    link = Link(routers.one.links, Target("id", ("127.0.0.1", 1), RouterLife("node2", "w2", "bb", "1")), dialler)
+    link.start()
+    assert len(ended) == 1 and "ZeroDivisionError" in link.problem
+    link.stop()
+    assert len(ended) == 1
