@@ -148,7 +148,7 @@ class LinkEnd:
         request = self._next()
 
         def given_up(_: Any) -> None:
-            del self._calls[request]
+            self._calls.pop(request, None)
 
         answer: Deferred[Any] = Deferred(given_up)
         self._calls[request] = answer
