@@ -47,11 +47,12 @@ def for_call(dealer: Any, session: Any, call: Any, registration: Any) -> Any:
 def fail(dealer: Any, invocation: Any, problem: Exception, *, counted: bool = True) -> None:
     """Answer a call that could not be sent, or whose answer could not: the release leaves it as it is, for ever.
 
-    :param invocation: the release's ``InvocationRequest``; None: it has been seen to.
+    :param invocation: the release's ``InvocationRequest``; None: nobody waits for it.
     :param counted: it still counts as one that its callee is busy with.
+    :raises Exception: the problem, if nobody waits: it is another one, and is to be logged.
     """
     if invocation is None:
-        return
+        raise problem
     extra = invocation.registration.observers_extra.get(invocation.callee)
     if counted and extra is not None:
         extra.concurrency_current -= 1
