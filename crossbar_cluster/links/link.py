@@ -172,6 +172,10 @@ class LinkEnd:
         timer = self._reactor.callLater(each_s, due)
         self._timers.append(timer)
 
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._calls)
+
     # -- what is received (`node.backend_session.Client`) -------------------------------------------------------
 
     def forward(self, message: Any) -> None:
