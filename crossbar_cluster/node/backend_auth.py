@@ -220,7 +220,8 @@ class BackendAuth:
             raise Denied(f"there is no realm {claim.realm} on this router worker", ApplicationError.NO_SUCH_REALM)
         is_link = claim.linked_worker is not None
         if is_link != (claim.authrole == RLINK_ROLE) or (is_link and claim.nonce is None):
-            raise Denied(f"role {RLINK_ROLE} is that of routers that link themselves, and prove who they are")
+            why = f"role {RLINK_ROLE} is that of routers that link themselves, and prove who they are"
+            raise Denied(why, ApplicationError.NO_SUCH_ROLE)
         if claim.authrole == TRUSTED_ROLE or not self._worker.has_role(claim.realm, claim.authrole):
             raise Denied(f"realm {claim.realm} has no role {claim.authrole}", ApplicationError.NO_SUCH_ROLE)
         if getattr(self._worker, "_cluster_drained", False) and not is_link:

@@ -456,7 +456,8 @@ async def test_sessions_are_those_of_the_whole_realm(three: list[Client]) -> Non
     async with asyncio.timeout(WITHIN_S):
         await other.gone
     await eventually(lambda: one.call("wamp.session.count"), 2)
-    assert await one.call("wamp.session.kill_by_authid", third.joined.result().authid) == [third.session_id]
+    third_id = third.session_id
+    assert await one.call("wamp.session.kill_by_authid", third.joined.result().authid) == [third_id]
     async with asyncio.timeout(WITHIN_S):
         await third.gone
 
