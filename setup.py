@@ -126,6 +126,7 @@ setup(
         "rich>=13,<16",
         "click>=8.1,<9",
         "psutil>=5.9,<8",
+        "prometheus_client>=0.20,<1",
     ],
     extras_require={"test": TEST, "dev": [*TEST, "ruff>=0.8", "mypy>=1.13"]},
     entry_points={"console_scripts": ["crossbar-cluster = crossbar_cluster.cli:main"]},
