@@ -98,8 +98,8 @@ def _claim_of_released_node(log: Any, records: NodeRecords, pubkey: str, authid:
 def _tell(log: Any, authid: str, update: AddressUpdate) -> None:
     if update.address == update.previous:
         return
-    METRICS.count(ADDRESS_CHANGES)
     if update.previous:
+        METRICS.count(ADDRESS_CHANGES)
         log.info(
             "Node {authid} cluster IP changed from {previous} to {address} - updating database during authentication",
             authid=authid,

@@ -51,21 +51,25 @@ def missing_on_node(uplink: Uplink | None, workers: Iterable[Worker]) -> list[st
     return missing
 
 
-def missing_on_master(booted: bool, problems: Iterable[str], workers: Iterable[Worker]) -> list[str]:
+def missing_on_master(
+    booted: bool, problems: Iterable[str], mrealms: Iterable[str], workers: Iterable[Worker]
+) -> list[str]:
     """What a master is lacking; nothing: it is ready.
 
     :param booted: its node manager has come up.
     :param problems: of the controller's own database.
+    :param mrealms: names of the management realms that are to have a management controller each.
     """
-    workers = list(workers)
+    workers, mrealms = list(workers), set(mrealms)
     missing = list(problems)
     if not booted:
         missing.append("master: still booting")
     missing += [problem for worker in workers for problem in _missing_of_master_worker(worker)]
-    planes = [plane for worker in workers if worker.facts for plane in worker.facts.get("planes", ())]
-    # a worker that does not answer may be the one that has it
-    if not planes and all(worker.facts is not None for worker in workers):
-        missing.append("management controller: there is none yet")
+    if not mrealms:
+        missing.append("management controller: there is no management realm yet")
+    elif all(worker.facts is not None for worker in workers):  # else it may be in the one that does not answer
+        running = {plane["mrealm"] for worker in workers for plane in (worker.facts or {}).get("planes", ())}
+        missing += [f"management controller of {name}: not there" for name in sorted(mrealms - running)]
     if not any(worker.name == MASTER_ROUTER for worker in workers):
         missing.append(f"worker {MASTER_ROUTER}: not running")
     return missing

@@ -103,7 +103,7 @@ PROBLEMS = Metric(
 ADDRESS_CHANGES = Metric(
     f"{PREFIX}node_address_changes_total",
     "counter",
-    "Times that another address of a node was put on record.",
+    "Times that the address on record of a node was replaced by another one.",
     ("master",),
     begins=((),),
 )

@@ -50,7 +50,9 @@ class NodeHealth:
         if self.is_master:
             database = getattr(self._node._bridge_session, "_db", None)
             problems = database_problems("the node manager", database) if self._booted else ()
-            missing = health.missing_on_master(self._booted, problems, told)
+            containers = getattr(self._node._bridge_session, "_container_workers", {})
+            mrealms = [name for components in containers.values() for name in components]
+            missing = health.missing_on_master(self._booted, problems, mrealms, told)
         else:
             missing = health.missing_on_node(self._uplink, told)
         if self._node._controller is None:

@@ -5,6 +5,7 @@ Runs in each worker, triggered by calls of the controller. What is to be made of
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,9 +25,10 @@ def facts_of(controller: Any) -> dict[str, Any]:
     """What the worker has.
 
     :param controller: the release's ``RouterController``, ``ProxyController`` or ``ContainerController``.
-    :returns: of routers and proxies ``listeners``: TCP ports, or paths, that they listen on; of routers ``realms``:
-        name -> number of roles; of proxies ``routes``: names of realms, and ``backends``: connection id -> state; of
-        containers ``planes``: what becomes of management realms, and ``problems``: databases that cannot be read.
+    :returns: of routers and proxies ``listeners``: TCP ports, or names of sockets, that they listen on; of routers
+        ``realms``: name -> number of roles; of proxies ``routes``: names of realms, and ``backends``: connection id ->
+        state; of containers ``planes``: what becomes of management realms, and ``problems``: databases that cannot be
+        read.
     """
     if controller.WORKER_TYPE == "router":
         realms = {realm.config["name"]: len(realm.roles) for realm in controller.realms.values()}
@@ -43,29 +45,35 @@ def facts_of(controller: Any) -> dict[str, Any]:
 
 
 def _listeners(controller: Any) -> list[int | str]:
-    """A port of 0 stands for any: where the operating system has let the worker listen."""
-    listening = (t.port for t in controller.transports.values() if t.port is not None)
-    return [getattr(port.getHost(), "port", None) or str(getattr(port.getHost(), "name", "")) for port in listening]
+    """Where the operating system has let the worker listen: a port of 0 in a configuration stands for any."""
+    at = (transport.port.getHost() for transport in controller.transports.values() if transport.port is not None)
+    return [host.port if hasattr(host, "port") else os.path.basename(os.fsdecode(host.name)) for host in at]
 
 
-def _management(controller: Any) -> Iterator[Any]:
-    """The management controllers that run in a container worker, with a control plane each."""
-    sessions = (component.session for component in controller.components.values())
-    return (session for session in sessions if getattr(session, "plane", None) is not None)
+def _sessions_of(controller: Any) -> Iterator[tuple[str, Any]]:
+    """The components of a container worker: id and session. (The release's own attribute for it is never set.)"""
+    for component in controller.components.values():
+        if (session := getattr(component.proto, "_session", None)) is not None:
+            yield component.id, session
+
+
+def _control_planes(controller: Any) -> dict[str, Any]:
+    """Those that run in a container worker, by the management realms, which is what the components are named after."""
+    planes = {name: getattr(session, "plane", None) for name, session in _sessions_of(controller)}
+    return {name: plane for name, plane in planes.items() if plane is not None}
 
 
 def _planes(controller: Any) -> Iterator[dict[str, Any]]:
-    for session in _management(controller):
-        loop = session.plane.loop
-        silent_s = session.plane.reactor.seconds() - loop.began_s
-        yield {"mrealm": session._realm, "running": loop.running, "silent_s": silent_s}
+    for mrealm, plane in _control_planes(controller).items():
+        silent_s = plane.reactor.seconds() - plane.loop.began_s
+        yield {"mrealm": mrealm, "running": plane.loop.running, "silent_s": round(silent_s, 1)}
 
 
 def _problems(controller: Any) -> Iterator[str]:
-    for component in controller.components.values():
+    for component_id, session in _sessions_of(controller):
         for attribute in ("db", "gdb"):
-            if (db := getattr(component.session, attribute, None)) is not None:
-                yield from database_problems(component.id, db)
+            if (db := getattr(session, attribute, None)) is not None:
+                yield from database_problems(component_id, db)
 
 
 def database_problems(whose: str, db: Any) -> Iterator[str]:
@@ -92,11 +100,11 @@ def metrics_of(controller: Any) -> metrics.Collected:
     elif controller.WORKER_TYPE == "proxy":
         METRICS.begin(*_OF_PROXY)
         gauges += _proxy_gauges(controller)
-    elif controller.WORKER_TYPE == "container" and (managing := list(_management(controller))):
+    elif controller.WORKER_TYPE == "container" and (planes := _control_planes(controller)):
         from crossbar_cluster.control.gauges import gauges_of
 
         METRICS.begin(*_OF_PLANE)
-        gauges += gauges_of({session._realm: session.plane for session in managing})
+        gauges += gauges_of(planes)
     return METRICS.collect(gauges)
 
 
