@@ -110,7 +110,8 @@ ADDRESS_CHANGES = Metric(
 CLAIMS_REJECTED = Metric(
     f"{PREFIX}node_claims_rejected_total",
     "counter",
-    "Logins as a node that were not believed, by reason: invalid_address (let in, its record stays) or unproven.",
+    "Logins as a node that were not believed, by reason: invalid_address (let in, its record stays) or unproven "
+    "(wrong signature).",
     ("master",),
     ("reason",),
     begins=_each("invalid_address", "unproven"),

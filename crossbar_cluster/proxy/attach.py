@@ -55,9 +55,9 @@ class AttachedClient:
             METRICS.count(JOINS, "unavailable" if e.reason == UNAVAILABLE else "refused")
             self._turn_away(principal, e)
             return
+        self._take(session, welcome, principal)
         METRICS.count(JOINS, "joined")
         METRICS.observe(JOIN_DURATION, self._reactor.seconds() - began_s)
-        self._take(session, welcome, principal)
         joined.callback(Joined(session, welcome))
 
     def _session(self, backend: Backend, handshake: Handshake) -> BackendSession:
