@@ -80,6 +80,8 @@ def missing_of(worker: Worker) -> list[str]:
     if worker.facts is None:
         return [f"worker {worker.name}: {worker.problem}"]
     facts, lacking = worker.facts, []
+    if facts.get("draining"):
+        lacking.append("is about to end, and takes no new clients")
     if worker.type in ("router", "proxy") and not facts["listeners"]:
         lacking.append("does not listen yet")
     if worker.type == "router":

@@ -28,6 +28,12 @@ class NodeHealth:
     def __init__(self, node: Any) -> None:
         self._node = node
         self._calls: WorkerCalls | None = None
+        self._ending = False
+        # the first thing that happens when a node ends: its workers may take their time to let their clients go
+        node._reactor.addSystemEventTrigger("before", "shutdown", self._end)
+
+    def _end(self) -> None:
+        self._ending = True
 
     @property
     def is_master(self) -> bool:
@@ -57,7 +63,7 @@ class NodeHealth:
             missing = health.missing_on_node(self._uplink, told)
         if self._node._controller is None:
             missing.append("node: still starting")
-        elif self._node._controller._shutdown_requested:
+        elif self._ending or self._node._controller._shutdown_requested:
             missing.append("node: shutting down")
         document: dict[str, Any] = {"ready": not missing, "node": self._name, "missing": missing}
         if not self.is_master and self._uplink is not None:

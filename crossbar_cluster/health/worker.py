@@ -25,29 +25,30 @@ def facts_of(controller: Any) -> dict[str, Any]:
     """What the worker has.
 
     :param controller: the release's ``RouterController``, ``ProxyController`` or ``ContainerController``.
-    :returns: of routers and proxies ``listeners``: TCP ports, or names of sockets, that they listen on; of routers
-        ``realms``: name -> number of roles; of proxies ``routes``: names of realms, and ``backends``: connection id ->
+    :returns: of routers and proxies ``listeners``: TCP ports, or names of sockets, that they listen on, and whether
+        they are ``draining``; of routers ``realms``: name -> number of roles; of proxies ``routes``: names of realms, and ``backends``: connection id ->
         state; of containers ``planes``: what becomes of management realms, and ``problems``: databases that cannot be
         read.
     """
     if controller.WORKER_TYPE == "router":
         realms = {realm.config["name"]: len(realm.roles) for realm in controller.realms.values()}
-        return {"listeners": _listeners(controller), "realms": realms}
+        return {**_listening(controller), "realms": realms}
     if controller.WORKER_TYPE == "proxy":
         from crossbar_cluster.proxy.pool import pool_of
 
         backends = {name: backend["state"] for name, backend in pool_of(controller).describe().items()}
         routes = sorted(realm for realm, routes in controller._routes.items() if routes)
-        return {"listeners": _listeners(controller), "routes": routes, "backends": backends}
+        return {**_listening(controller), "routes": routes, "backends": backends}
     if controller.WORKER_TYPE == "container":
         return {"planes": list(_planes(controller)), "problems": list(_problems(controller))}
     return {}
 
 
-def _listeners(controller: Any) -> list[int | str]:
+def _listening(controller: Any) -> dict[str, Any]:
     """Where the operating system has let the worker listen: a port of 0 in a configuration stands for any."""
     at = (transport.port.getHost() for transport in controller.transports.values() if transport.port is not None)
-    return [host.port if hasattr(host, "port") else os.path.basename(os.fsdecode(host.name)) for host in at]
+    listeners = [host.port if hasattr(host, "port") else os.path.basename(os.fsdecode(host.name)) for host in at]
+    return {"listeners": listeners, "draining": bool(vars(controller).get("_cluster_draining"))}
 
 
 def _sessions_of(controller: Any) -> Iterator[tuple[str, Any]]:

@@ -101,6 +101,7 @@ async def probed(tmp_path_factory):
         nodes = [cluster.add_node(name, network.host()) for name in ("router1", "router2", "proxy1")]
         for node in (cluster.master, *nodes):
             node.settings["CROSSBAR_HEALTH_PORT"] = str(PORT)
+        cluster.nodes["proxy1"].settings["CROSSBAR_CLUSTER_DRAIN_SECONDS"] = "3"
         await cluster.boot()
         await cluster.start_webcluster(cluster.nodes["proxy1"])
         yield cluster
@@ -330,3 +331,24 @@ async def test_a_master_whose_worker_hangs_is_not_alive(probed):
         assert status == 503 and document["missing"] == ["worker cfrouter1: does not answer within 2 s"]
     await comes_to(probed, probed.master, 200, 5.0)
     assert (await probe(probed, probed.master, "/healthz"))[0] == 200
+
+
+async def test_a_node_that_ends_says_so_while_its_clients_finish(probed):
+    proxy = probed.nodes["proxy1"]
+    await comes_to(probed, proxy, 200)
+    client = await probed.client("realm1", proxy)
+    called: asyncio.Event = asyncio.Event()
+
+    async def endless() -> None:
+        called.set()
+        await asyncio.get_running_loop().create_future()
+
+    await client.register(endless, "test.endless")
+    calling = asyncio.ensure_future(client.call("test.endless"))
+    await called.wait()
+    proxy.running.signal(signal.SIGTERM)
+    document = await comes_to(probed, proxy, 503)
+    assert "node: shutting down" in document["missing"], document
+    with pytest.raises(Exception):  # noqa: B017 - however it ends
+        await calling
+    await proxy.running.ended(RECOVERY_S)

@@ -23,6 +23,7 @@ def proxy(listeners=(8080,), routes=("realm1",), **backends):
     return Worker("p", "proxy", {"listeners": list(listeners), "routes": list(routes), "backends": backends})
 
 
+DRAINING = Worker("p", "proxy", {**(proxy(a="up").facts or {}), "draining": True})
 SILENT = Worker("r", "router", None, "does not answer within 2 s")
 
 
@@ -46,6 +47,7 @@ SILENT = Worker("r", "router", None, "does not answer within 2 s")
         (JOINED, [proxy((), a="up")], "worker p: does not listen yet"),
         (JOINED, [proxy(routes=(), a="up")], "worker p: has no routes"),
         (None, [router(realm1=1)], None),
+        (JOINED, [DRAINING], "worker p: is about to end"),
     ],
 )
 def test_an_edge_node(uplink, workers, missing):
