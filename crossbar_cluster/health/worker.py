@@ -26,9 +26,9 @@ def facts_of(controller: Any) -> dict[str, Any]:
 
     :param controller: the release's ``RouterController``, ``ProxyController`` or ``ContainerController``.
     :returns: of routers and proxies ``listeners``: TCP ports, or names of sockets, that they listen on, and whether
-        they are ``draining``; of routers ``realms``: name -> number of roles; of proxies ``routes``: names of realms, and ``backends``: connection id ->
-        state; of containers ``planes``: what becomes of management realms, and ``problems``: databases that cannot be
-        read.
+        they are ``draining``; of routers ``realms``: name -> number of roles; of proxies ``routes``: names of realms,
+        and ``backends``: connection id -> state; of containers ``planes``: what becomes of management realms, and
+        ``problems``: databases that cannot be read.
     """
     if controller.WORKER_TYPE == "router":
         realms = {realm.config["name"]: len(realm.roles) for realm in controller.realms.values()}
@@ -111,7 +111,6 @@ def metrics_of(controller: Any) -> metrics.Collected:
 
 def _sessions(controller: Any) -> dict[Values, float]:
     from crossbar.router.session import RouterSession
-
     from crossbar_cluster.links.realm import is_local
 
     found: dict[Values, float] = {}
