@@ -46,7 +46,9 @@ def facts_of(controller: Any) -> dict[str, Any]:
 
 def _listening(controller: Any) -> dict[str, Any]:
     """Where the operating system has let the worker listen: a port of 0 in a configuration stands for any."""
-    at = (transport.port.getHost() for transport in controller.transports.values() if transport.port is not None)
+    ports = (transport.port for transport in controller.transports.values())
+    # a worker that is draining keeps transports whose port it has closed: those do not know where they were
+    at = [port.getHost() for port in ports if port is not None and port.connected and not port.disconnecting]
     listeners = [host.port if hasattr(host, "port") else os.path.basename(os.fsdecode(host.name)) for host in at]
     return {"listeners": listeners, "draining": bool(vars(controller).get("_cluster_draining"))}
 
