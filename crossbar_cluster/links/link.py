@@ -177,6 +177,7 @@ class LinkEnd:
 
     @property
     def is_busy(self) -> bool:
+        """Whether this router waits for answers to its own questions."""
         return bool(self._calls)
 
     # -- what is received (`node.backend_session.Client`) -------------------------------------------------------

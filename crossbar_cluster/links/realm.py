@@ -133,7 +133,7 @@ class RealmLinks:
                 self._tell(f"a publication to {publish.topic} could not be sent to another router: {e}")
 
     def _tell(self, problem: str) -> None:
-        if self._told.due(problem, self._reactor.seconds()):
+        if self._told.due("unsendable", self._reactor.seconds()):  # one key: topics are without number
             self.router.log.warn("Realm {realm}: {problem}", realm=self.router.realm, problem=problem)
 
     # -- links that lead here -----------------------------------------------------------------------------------
