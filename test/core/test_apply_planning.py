@@ -285,22 +285,34 @@ def test_what_is_as_described_plans_to_nothing(desired):
 
 @given(configurations(described=True), configurations(described=False), st.booleans(), st.data())
 @settings(max_examples=120, deadline=None)
-def test_a_step_that_fails_ends_what_depends_on_it_and_the_master_is_asked_for_nothing_impossible(
-    desired, actual, prune, data
-):
-    """The model refuses, as the master would, what makes no sense without the step."""
-    steps = plan(desired, actual, prune=prune).steps
-    if not steps:
-        return
-    failing = data.draw(st.sampled_from(steps))
+def test_a_step_that_fails_ends_what_depends_on_it_and_nothing_else(desired, actual, prune, data):
+    if steps := plan(desired, actual, prune=prune).steps:
+        fails(data.draw(st.sampled_from(steps)), desired, actual, prune)
+
+
+def fails(failing: Step, desired: Configuration, actual: Configuration, prune: bool) -> None:
+    """The model refuses, as the master would, what makes no sense without the step. A later plan makes up for it."""
     model, broken = Model(actual), set()
-    for step in steps:
+    for step in plan(desired, actual, prune=prune).steps:
         if step == failing or broken.intersection(step.needs):
             broken.add(step.key)
         else:
             model.take([step])
+    is_whole(desired, actual, model.configuration)
     later = plan(desired, model.configuration, prune=prune).steps
     is_as_described(desired, model.take(later).configuration, actual)
+
+
+def is_whole(desired: Configuration, before: Configuration, now: Configuration) -> None:
+    """Whether what was to be deleted, and is still in use, is as it was."""
+    for table in ("webclusters", "routerclusters", "realms"):
+        for name, there in getattr(before, table).items():
+            kept = getattr(now, table).get(name)
+            if name not in getattr(desired, table) and kept and there.state == kept.state == "running":
+                assert kept == there
+    for name, role in before.roles.items():
+        if name not in desired.roles and any(name in realm.roles for realm in now.realms.values()):
+            assert now.roles[name] == role
 
 
 # -- what people do ---------------------------------------------------------------------------------------------
@@ -356,6 +368,16 @@ def test_to_nothing():
         "- permission '' of role guest",
         "- role guest",
     ]
+
+
+@pytest.mark.parametrize("failing", plan(Configuration(), WHOLE, prune=True).steps, ids=str)
+def test_nothing_is_taken_from_what_could_not_be_stopped(failing):
+    fails(failing, Configuration(), WHOLE, prune=True)
+
+
+@pytest.mark.parametrize("failing", plan(WHOLE, Configuration()).steps, ids=str)
+def test_what_could_not_be_made_is_not_used(failing):
+    fails(failing, WHOLE, Configuration(), prune=False)
 
 
 def test_changes_in_place_stop_nothing():

@@ -204,11 +204,14 @@ def _removals(desired: Configuration, now: Configuration, stopped: tuple[Key, ..
     gone: list[Step] = []
     for name, realm in now.realms.items():
         wanted = desired.realms.get(name)
+        inside: list[Step] = [
+            RemoveRealmRole(name, role) for role in sorted(realm.roles - (wanted.roles if wanted else set()))
+        ]
+        if wanted is None and realm.state != "stopped":
+            gone.append(Stop("realm", name, "to be deleted"))
+        gone += inside
         if wanted is None:
-            gone += [Stop("realm", name, "to be deleted")] if realm.state != "stopped" else []
-        gone += [RemoveRealmRole(name, role) for role in sorted(realm.roles - (wanted.roles if wanted else set()))]
-        if wanted is None:
-            gone.append(Delete("realm", name))
+            gone.append(Delete("realm", name, keys_of(inside)))
     yield from gone
     before = (*stopped, *keys_of(step for step in gone if isinstance(step, Stop | Delete)))
     for name, web in now.webclusters.items():
@@ -224,18 +227,19 @@ def _removals(desired: Configuration, now: Configuration, stopped: tuple[Key, ..
         if deleted and cluster.state != "stopped":
             yield Stop("routercluster", name, "to be deleted", before)
         kept = wanted_cluster or RouterCluster()
-        inside: list[Step] = [RemoveGroup(name, group, before) for group in cluster.groups if group not in kept.groups]
+        inside = [RemoveGroup(name, group, before) for group in cluster.groups if group not in kept.groups]
         inside += [RemoveNode("routercluster", name, node) for node in cluster.nodes if node not in kept.nodes]
         yield from inside
         if deleted:
             yield Delete("routercluster", name, keys_of(inside))
     for name, role in now.roles.items():
         wanted_role = desired.roles.get(name)
-        inside = [RemovePermission(name, uri) for uri in role if uri not in (wanted_role or {})]
+        users = keys_of(step for step in gone if isinstance(step, RemoveRealmRole) and step.role == name)
+        after = users if wanted_role is None else ()
+        inside = [RemovePermission(name, uri, after) for uri in role if uri not in (wanted_role or {})]
         yield from inside
         if wanted_role is None:
-            users = keys_of(step for step in gone if isinstance(step, RemoveRealmRole) and step.role == name)
-            yield Delete("role", name, (*keys_of(inside), *users))
+            yield Delete("role", name, (*after, *keys_of(inside)))
 
 
 def _delete_web_cluster(name: str, web: WebCluster, why: str, after: tuple[Key, ...]) -> list[Step]:

@@ -1,7 +1,8 @@
 """What can be done to a management realm, step by step: what each changes, in words, and what it depends on.
 
 A step has a key, of what it brings about. When it fails, the steps that need its key are not taken, and so on; all
-others are. Steps are pure: `carrying` knows the calls.
+others are. Nothing is taken from what was to be stopped and has not been: it is in use. Steps are pure: `carrying`
+knows the calls.
 """
 
 from __future__ import annotations
@@ -125,6 +126,7 @@ class RemovePermission(Step):
     sign = "-"
     role: str
     uri: str
+    after: tuple[Key, ...] = ()
 
     def __str__(self) -> str:
         return f"permission {self.uri!r} of role {self.role}"
@@ -132,6 +134,10 @@ class RemovePermission(Step):
     @property
     def key(self) -> Key:
         return ("permission", self.role, self.uri)
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return self.after
 
 
 @dataclass(frozen=True)
@@ -201,6 +207,10 @@ class RemoveNode(Step):
     def key(self) -> Key:
         return ("removenode", self.kind, self.cluster, self.node)
 
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return (("stop", self.kind, self.cluster),)
+
 
 @dataclass(frozen=True)
 class AddGroup(Step):
@@ -253,7 +263,7 @@ class RemoveGroup(Step):
 
     @property
     def needs(self) -> tuple[Key, ...]:
-        return self.after
+        return (("stop", "routercluster", self.cluster), *self.after)
 
 
 @dataclass(frozen=True)
@@ -297,6 +307,10 @@ class RemoveService(Step):
     def key(self) -> Key:
         return ("removeservice", self.cluster, self.path)
 
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return (("stop", "webcluster", self.cluster),)
+
 
 @dataclass(frozen=True)
 class AddRealmRole(Step):
@@ -328,6 +342,10 @@ class RemoveRealmRole(Step):
     @property
     def key(self) -> Key:
         return ("removerealmrole", self.realm, self.role)
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return (("stop", "realm", self.realm),)
 
 
 @dataclass(frozen=True)
