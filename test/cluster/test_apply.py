@@ -16,6 +16,7 @@ import yaml
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import PublishOptions, SubscribeOptions
 
+from crossbar_cluster.lab.client import JoinFailed, join
 from crossbar_cluster.lab.cluster import MASTER_PORT, PROXY_PORT, Cluster, Node, loopback_cluster
 
 from .conftest import PATCHED, RECOVERY_S, until
@@ -246,3 +247,29 @@ async def test_what_is_not_described_any_more_is_removed_when_asked_for(applying
     assert not stayer.gone.done()
     await stayer.close()
     assert await applying.applied("--prune") == []
+
+
+@pytest.mark.slow
+async def test_what_cannot_be_changed_in_place_is_made_anew(applying):
+    cluster, described = applying.cluster, applying.described
+    described["routerclusters"]["routers"]["workergroups"]["group3"] = {"scale": 1}
+    described["realms"]["realm1"]["workergroup"] = "group3"
+    described["webclusters"]["web"]["port"] = PROXY_PORT + 1
+    changes = await applying.applied()
+    assert changes[0].startswith("~ realm realm1: stopped, ")
+    assert changes[-1] == "~ realm realm1: started on worker group group3 of routers, web cluster web"
+
+    async def is_served() -> bool:
+        try:
+            client = await join(cluster.client_host, applying.proxies[0].host.address, PROXY_PORT + 1, "realm1")
+        except JoinFailed:
+            return False
+        extra = client.joined.result().authextra
+        await client.close()
+        return extra["x_cb_worker"] == "group3_1"
+
+    await until(is_served, RECOVERY_S)
+    with pytest.raises(ConnectionError):
+        await cluster.client("realm1", applying.proxies[0])
+    await applying.converged()
+    assert await applying.applied() == []

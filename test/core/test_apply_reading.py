@@ -38,6 +38,7 @@ def test_the_example():
     assert described.webclusters["web"].nodes == {"proxy*": 1}
     assert described.webclusters["web"].services["ws"] == '{"type": "websocket"}'
     assert len(EXAMPLE.read_text().splitlines()) <= 40
+    assert f"```yaml\n{EXAMPLE.read_text()}```" in (EXAMPLE.parents[1] / "README.md").read_text()
 
 
 def test_each_part_may_be_missing_or_empty():

@@ -23,7 +23,7 @@ def show_plan(plan: Plan, pending: Sequence[Pending]) -> Text:
     """The difference between what is described and what there is."""
     lines = [Text.assemble((step.sign, _COLOURS[step.sign]), f" {step}") for step in plan.steps]
     if not lines:
-        lines.append(Text("Nothing to do: all that is described is there." if not pending else "Nothing to do by now."))
+        lines.append(Text("Nothing to do: all that is described is there." if not pending else "Nothing to do as yet."))
     lines += [Text.assemble(("pending", "yellow"), f": {part.what}: {part.why}") for part in pending]
     lines += [Text.assemble(("left", "dim"), f": {step} is not described") for step in told_once(plan.left)]
     return Text("\n").join(lines)
