@@ -186,11 +186,11 @@ class _Carrying:
     async def _set_service(self, cluster: str, path: str, config: dict[str, Any], change: bool) -> None:
         oid = self._oids["webcluster", cluster]
         if change:
-            # Proxies know a web service by its path: one with another configuration is a new one only to those that
-            # have dropped the old one.
             await self._remove_service(cluster, path)
-            why = f"the proxies still have the former web service after {SERVICE_TIMEOUT_S:g} s"
-            await self._until(lambda: self._has_dropped(oid, path), SERVICE_TIMEOUT_S, why)
+        # Proxies know a web service by its path: one with another configuration is a new one only to those that have
+        # dropped the old one. There may be an old one even if none is on record: this may have been broken off before.
+        why = f"proxies still have the former web service after {SERVICE_TIMEOUT_S:g} s; apply again to go on"
+        await self._until(lambda: self._has_dropped(oid, path), SERVICE_TIMEOUT_S, why)
         await self._make(("service", cluster, path), "webcluster.add_webcluster_service", oid, path, config)
 
     async def _has_dropped(self, webcluster_oid: str, path: str) -> bool:

@@ -1,4 +1,7 @@
-"""Asks the master what is configured in its management realm. Nothing is changed by it."""
+"""Asks the master what is configured in its management realm. Nothing is changed by it.
+
+The master tells things in the order of their object ids, which are random: here they are in the order of their names.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from crossbar_cluster.operator.apply.model import (
     Realm,
     Role,
     RouterCluster,
+    Service,
     State,
     WebCluster,
     service_of,
@@ -97,7 +101,7 @@ class _Observing:
                 )
             found[name] = record
             self._note((kind, name), record["oid"])
-        return found
+        return dict(sorted(found.items()))
 
     async def _role(self, record: Mapping[str, Any]) -> Role:
         role = {}
@@ -131,7 +135,7 @@ class _Observing:
             self._groups[group["oid"]] = (name, group["name"])
         return RouterCluster(
             {node: Limits(m["softlimit"] or None, m["hardlimit"] or None) for node, m in nodes.items()},
-            {group["name"]: group["scale"] for group in groups},
+            dict(sorted((group["name"], group["scale"]) for group in groups)),
             _state(record),
         )
 
@@ -148,16 +152,20 @@ class _Observing:
         return WebCluster(
             Endpoint(record["tcp_port"] or None, bool(record["tcp_shared"])),
             {node: m["parallel"] or 1 for node, m in nodes.items()},
-            {s["path"]: service_of({k: v for k, v in s.items() if k not in _OF_THE_RECORD}) for s in services},
+            dict(sorted((s["path"], _service(s)) for s in services)),
             _state(record),
         )
 
     async def _members(self, kind: str, oid: str) -> dict[str, dict[str, Any]]:
         """Node name -> membership. Nodes that are paired no more have no name, and are none of ours."""
         listed = await self._call(f"{kind}.list_{kind}_nodes", oid)
-        present = [node for node in listed if node in self._names]
+        present = sorted((node for node in listed if node in self._names), key=self._names.__getitem__)
         found = await _each(self._call(f"{kind}.get_{kind}_node", oid, node) for node in present)
         return {self._names[node]: membership for node, membership in zip(present, found, strict=True)}
+
+
+def _service(record: Mapping[str, Any]) -> Service:
+    return service_of({key: value for key, value in record.items() if key not in _OF_THE_RECORD})
 
 
 def _state(record: Mapping[str, Any]) -> State:
