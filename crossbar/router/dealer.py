@@ -42,11 +42,12 @@ class AnsweringOnce:
 LINKED = Record(
     target="crossbar.router.dealer:Dealer",
     kind="subclass",
-    members=("processCall", "_call", "processYield"),
+    members=("processCall", "_call", "processCancel", "processYield", "processInvocationError"),
     why=(
         "In the release a call that has come over a link can be sent over the next one, where it is dropped: the "
-        "caller gets a null for an answer. And the release believes any client that says, in forward_for, for whom it "
-        "calls: a callee that asks who calls is told whatever a client likes."
+        "caller gets a null for an answer. One that is more than the link, or any connection, takes is never answered. "
+        "And the release believes any client that says, in forward_for, for whom it calls: a callee that asks is told "
+        "whatever a client likes."
     ),
     retire="When the released dealer sends forwarded calls to its own clients only, and clients cannot forge them.",
     relies_on=(
@@ -54,6 +55,8 @@ LINKED = Record(
         "crossbar.router.dealer:Dealer._call",
         "crossbar.router.dealer:Dealer._add_invoke_request",
         "crossbar.router.dealer:Dealer.processYield",
+        "crossbar.router.dealer:Dealer.processInvocationError",
+        "crossbar.router.dealer:Dealer._remove_invoke_request",
         "crossbar.router.dealer:Dealer.processCancel",
     ),
 )
@@ -69,18 +72,45 @@ class LinkedDealer:
         if not may_forward(session):
             call.forward_for = None
         if is_linked(session):
-            self._router.links.heard(session)
+            self._router.links.asked(session)
         super().processCall(session, call)
 
     def _call(self, session, call, registration, authorization, is_queued_call=False):
-        from crossbar_cluster.links.callees import for_call
+        from crossbar_cluster.links.callees import fail, for_call
+        from crossbar_cluster.links.realm import UNSENDABLE
 
         registration = for_call(self, session, call, registration)
-        return registration is not None and super()._call(session, call, registration, authorization, is_queued_call)
+        if registration is None:
+            return False
+        try:
+            return super()._call(session, call, registration, authorization, is_queued_call)
+        except UNSENDABLE as e:
+            fail(self, self._invocations_by_call.get((session._session_id, call.request)), e)
+            return False
 
-    def processYield(self, session, yield_):
+    def processCancel(self, session, cancel):
         from crossbar_cluster.links.realm import may_forward
 
         if not may_forward(session):
+            cancel.forward_for = None
+        super().processCancel(session, cancel)
+
+    def processYield(self, session, yield_):
+        from crossbar_cluster.links.callees import fail
+        from crossbar_cluster.links.realm import UNSENDABLE, may_forward
+
+        if not may_forward(session):
             yield_.forward_for = None
-        super().processYield(session, yield_)
+        try:
+            super().processYield(session, yield_)
+        except UNSENDABLE as e:
+            fail(self, self._invocations.get(yield_.request), e)
+
+    def processInvocationError(self, session, error):
+        from crossbar_cluster.links.callees import fail
+        from crossbar_cluster.links.realm import UNSENDABLE
+
+        try:
+            super().processInvocationError(session, error)
+        except UNSENDABLE as e:
+            fail(self, self._invocations.get(error.request), e, counted=False)

@@ -5,12 +5,13 @@ from crossbar_cluster.overlay import Record
 ROUTER = Record(
     target="crossbar.router.router:Router",
     kind="subclass",
-    members=("__init__", "attach", "_detach"),
+    members=("__init__", "attach", "_detach", "process"),
     why="The release has links between routers that nobody is told of: what they hold is kept when they are replaced.",
     retire="When the released router knows which of its sessions are links, and of whom.",
     relies_on=(
         "crossbar.router.router:Router.attach",
         "crossbar.router.router:Router.detach",
+        "crossbar.router.router:Router.process",
         "crossbar.router.session:RouterSession.onMessage",
         "crossbar.router.session:RouterSession.onClose",
         "crossbar.router.session:RouterSession.leave",
@@ -31,10 +32,25 @@ REALM_STOPPED = Record(
     target="crossbar.router.router:RouterFactory.stop_realm",
     kind="wrap",
     members=("stop_realm",),
-    why="The links of a realm that is stopped have to end.",
+    why="The links of a realm that is stopped have to end. And sessions stay on it that nobody is ever told of.",
     retire="When released links are of router workers and not of realms.",
     reason="The factory is made in one place among many other things; the method is called as it is.",
     relies_on=("crossbar.router.router:RouterFactory.stop_realm",),
+)
+
+LAST_DETACHED = Record(
+    target="crossbar.router.router:RouterFactory.on_last_detach",
+    kind="replace",
+    members=("on_last_detach",),
+    why="Stopping a realm always fails: the last session that is detached takes the router away, and what stops the "
+    "realm then does not find it. It can neither be stopped nor started again for as long as its worker lives.",
+    retire="When the released RouterFactory.stop_realm does not fail.",
+    reason="The method takes the router away and does nothing else.",
+    relies_on=(
+        "crossbar.router.router:RouterFactory.stop_realm",
+        "crossbar.router.router:Router.detach",
+        "crossbar.worker.router:RouterController.stop_router_realm",
+    ),
 )
 
 
@@ -60,6 +76,10 @@ class LinkedRouter:
         self.links.peer_left(session)
         return super()._detach(session)
 
+    def process(self, session, msg):
+        self.links.heard(session)
+        super().process(session, msg)
+
 
 @REALM_STARTED
 def start_realm(wrapped, instance, args, kwargs):
@@ -73,6 +93,13 @@ def start_realm(wrapped, instance, args, kwargs):
 @REALM_STOPPED
 def stop_realm(wrapped, instance, args, kwargs):
     from crossbar_cluster.links.worker import realm_stopped
+    from crossbar_cluster.node.router_worker import end_realm
 
     realm_stopped(instance.worker, args[0])
-    return wrapped(*args, **kwargs)
+    ended = end_realm(instance[args[0]]) if args[0] in instance else []
+    return [*ended, *wrapped(*args, **kwargs)]
+
+
+@LAST_DETACHED
+def on_last_detach(self, router):
+    """A realm ends when it is stopped."""

@@ -43,7 +43,10 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
     def plan(self, desired: DesiredRouter | None, observed: ObservedRouter) -> Plan:
         links, paired = observed.links or {}, self._plane.configuration.names
         expelled = (link_id for link_id, link in links.items() if link.router and link.router.node not in paired)
-        return plan_router(desired, observed, frozenset(expelled))
+        return plan_router(desired and self._admitting(desired, observed), observed, frozenset(expelled))
+
+    def _admitting(self, desired: DesiredRouter, observed: ObservedRouter | None) -> DesiredRouter:
+        return desired.admitting(observed, ((n.name, n.pubkey) for n in self._plane.configuration.nodes.values()))
 
     def waits(self, step: Any) -> bool:
         return super().waits(step) and not (isinstance(step, DropLink) and step.at_once)
@@ -95,7 +98,9 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
             case StartListener():
                 await self._listen(desired)
             case UpdatePrincipals():
-                await self.call("update_router_principals", desired.transport_id, *desired.access)
+                await self.call(
+                    "update_router_principals", desired.transport_id, *self._admitting(desired, self.observed).access
+                )
             case SetLink(link_id, (host, port), router):
                 await self.call("set_router_link", link_id, {"host": host, "port": port, "router": asdict(router)})
             case DropLink(link_id):

@@ -96,8 +96,8 @@ class Mirror:
             self._keys[key.kind, held_id] = key
             self._settle(key)
 
-    def ended(self, request: int) -> None:
-        """The other router refuses it, or holds it no more as it was asked."""
+    def ended(self, request: int) -> Key | None:
+        """The other router refuses it, or holds it no more as it was asked. :returns: what it refuses."""
         if (key := self._asked.pop(request, None)) is not None:
             entry = self._entries[key]
             if entry.stage is _Stage.ASKED:
@@ -105,13 +105,22 @@ class Mirror:
             else:
                 self._forget(key)
             self._settle(key)
+            if (left := self._entries.get(key)) is not None and left.stage is _Stage.REFUSED:
+                return key
+        return None
 
     def expelled(self, kind: Kind, held_id: int) -> Key | None:
-        """The other router holds it no more, because somebody there wanted it so. :returns: what it was."""
+        """The other router holds it no more, because somebody there wanted it so. :returns: what it was.
+
+        Whoever has had a registration is to be told, and then may want it anew. Of a subscription nobody is told: it
+        was not meant for those who have it here, and they go on.
+        """
         key = self._keys.get((kind, held_id))
         if key is not None and self._entries[key].stage is _Stage.HELD:
             self._forget(key)
-            self._wanted.pop(key, None)  # whoever it was for is to be told, and then may want it anew
+            if kind is Kind.REGISTRATION:
+                self._wanted.pop(key, None)
+            self._settle(key)
         return key
 
     def retry(self) -> None:

@@ -6,7 +6,7 @@ nothing. Only what carries an id that the master gives (`REALM_PREFIX`, `ROLE_PR
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -78,6 +78,22 @@ class DesiredRouter:
     def located(self, locate: Callable[[Backend], Backend]) -> DesiredRouter:
         """The same with every other worker of the group as ``locate`` knows it."""
         return replace(self, links=tuple(map(locate, self.links)))
+
+    def admitting(self, observed: ObservedRouter | None, paired: Iterable[tuple[str, str]]) -> DesiredRouter:
+        """The same with the nodes that it is linked with, as long as that is so and they are paired.
+
+        A worker that leaves the group still has clients for a while. They are to reach the others, and be reached by
+        them, until the link to it is dropped, which waits for that.
+
+        :param paired: authid and public key (hex) of all nodes.
+        """
+        links = (observed and observed.links) or {}
+        linked = {(link.router.node, link.router.pubkey) for link in links.values() if link.router}
+        if {authid for authid, _ in linked} <= set(self.routers):
+            return self
+        still = {(authid, key) for authid, key in paired if (authid, key) in linked}
+        routers = {*self.routers, *(authid for authid, _ in still)}
+        return replace(self, peers=tuple(sorted({*self.peers, *still})), routers=tuple(sorted(routers)))
 
     def links_to(self, router: WorkerKey) -> bool:
         """Whether it is to be linked with that router worker."""

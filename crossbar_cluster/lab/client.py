@@ -106,30 +106,30 @@ class Caller:
 
     async def _join(self) -> Client:
         attempts: set[asyncio.Task[Client]] = set()
+        joined: list[Client] = []  #: the first one of them is wanted
         try:
-            while True:
+            while not joined:
                 if len(attempts) < self.attempts:
                     attempts.add(asyncio.create_task(self._attempt()))
                 done, attempts = await asyncio.wait(attempts, timeout=self.retry_s, return_when=asyncio.FIRST_COMPLETED)
-                won: Client | None = None
                 for attempt in done:
                     if (error := attempt.exception()) is not None:
                         self.failures += 1
                         self.last_error = str(error)
-                    elif won is None:
-                        won = attempt.result()
                     else:
-                        await attempt.result().close()
-                if won is not None:
-                    return won
-                if done:
+                        joined.append(attempt.result())
+                if done and not joined:
                     await asyncio.sleep(self.retry_s)
-        finally:
-            for attempt in attempts:
-                attempt.cancel()
-            for result in await asyncio.gather(*attempts, return_exceptions=True):
-                if isinstance(result, Client):
-                    await result.close()
+            won = joined.pop(0)
+            try:
+                await asyncio.shield(asyncio.create_task(_close_all(attempts, joined)))
+            except asyncio.CancelledError:  # the caller is stopped before it has got its client
+                joined.append(won)
+                raise
+            return won
+        except BaseException:
+            await asyncio.shield(asyncio.create_task(_close_all(attempts, joined)))
+            raise
 
     async def _attempt(self) -> Client:
         client = await join(self.host, self.address, self.port, self.realm, timeout_s=self.attempt_timeout_s)
@@ -159,3 +159,11 @@ class Caller:
                 self.last_error = e.error_message() if isinstance(e, ApplicationError) else repr(e)
                 return
             await asyncio.sleep(0.02)
+
+
+async def _close_all(attempts: set[asyncio.Task[Client]], joined: list[Client]) -> None:
+    """Leave no client behind, of those that have joined and of those that are about to."""
+    for attempt in attempts:
+        attempt.cancel()
+    results = await asyncio.gather(*attempts, return_exceptions=True)
+    await asyncio.gather(*(each.close() for each in [*joined, *(r for r in results if isinstance(r, Client))]))

@@ -104,6 +104,10 @@ def _address(number: int, ipv6: bool) -> str:
     return f"fd77::{number:x}" if ipv6 else f"10.77.0.{number}"
 
 
+def _on(switch: bool) -> str:
+    return "on" if switch else "off"
+
+
 @dataclass(frozen=True)
 class NamespaceHost:
     """A network namespace with an interface on the network's bridge."""
@@ -123,6 +127,10 @@ class NamespaceHost:
     def link(self, *, up: bool) -> None:
         """Cut the host off, or connect it again. It notices nothing: what it sends vanishes, and nobody answers."""
         _ip("-n", self.network.bridge, "link", "set", self.port, *(("master", "br0") if up else ("nomaster",)))
+
+    def isolate(self, isolated: bool) -> None:
+        """Cut the host off from all others that are isolated, or connect it again. As with `link`, nobody notices."""
+        _ip("-n", self.network.bridge, "link", "set", self.port, "type", "bridge_slave", "isolated", _on(isolated))
 
     def environment(self, directory: Path) -> dict[str, str]:
         return {"PYTHONDONTWRITEBYTECODE": "1"}

@@ -48,11 +48,15 @@ FIRST_RETRY_S = 0.1
 RETRY_AT_MOST_S = 1.5
 RETRY_GROWTH = 1.6
 #: How often the other router is asked whether it is there.
-PING_EACH_S = 1.5
-#: One that is not heard of for so long is taken for gone, on either end.
-SILENT_S = 6.0
-#: What was refused because somebody else had the name is asked for anew so often.
-REFUSED_RETRY_S = 4.5
+PING_EACH_S = 1.0
+#: One that is not heard of for so long is taken for gone, on either end. That is sooner than proxies give a router up
+#: (`core.backends.LOST_AFTER` looks of `proxy.watch.WITHIN_S`): what its clients have registered has to be gone here
+#: when they are sent here and register it anew.
+SILENT_S = 4.0
+#: What was refused because somebody else had the name is asked for anew: soon, for whoever takes a name over is heard
+#: of on another link than the former owner; and ever more seldom, for it may stay like that.
+REFUSED_FIRST_S = 0.2
+REFUSED_AT_MOST_S = 4.5
 #: One that does not come up is worth a line in the log after that time: the other router may be starting.
 TELL_AFTER_S = 5.0
 _PING = "wamp.registration.lookup"
@@ -105,6 +109,9 @@ class LinkEnd:
         self._requests = 0
         self._calls: dict[int, Deferred[Any]] = {}
         self._timers: list[Any] = []
+        self._insisted: set[Key] = set()  #: refused although it was asked for anew
+        self._insist_s = REFUSED_FIRST_S
+        self._insisting: Any = None
 
     def begin(self, session: BackendSession) -> None:
         """The session has been joined: show everything."""
@@ -112,7 +119,7 @@ class LinkEnd:
         for key, invoke in self._links.shown():
             self.mirror.want(key, invoke)
         self._check_settled()
-        self._repeat(REFUSED_RETRY_S, self.mirror.retry)
+        self._repeat(PING_EACH_S, self._ping)
 
     # -- what is sent -------------------------------------------------------------------------------------------
 
@@ -140,8 +147,12 @@ class LinkEnd:
 
     def call(self, procedure: str, args: list[Any], kwargs: dict[str, Any]) -> Deferred[Any]:
         """Ask the other router. :returns: fires with its answer, or fails with `PeerFailed`."""
-        answer: Deferred[Any] = Deferred(lambda _: None)
         request = self._next()
+
+        def given_up(_: Any) -> None:
+            self._calls.pop(request, None)
+
+        answer: Deferred[Any] = Deferred(given_up)
         self._calls[request] = answer
         self._send(Call(request, procedure, args=args, kwargs=kwargs))
         return answer
@@ -150,7 +161,7 @@ class LinkEnd:
         unheard_s = self._reactor.seconds() - self._session.backend.heard_s if self._session else 0.0
         if self._session is not None and unheard_s > SILENT_S:
             self._session.lose(f"nothing was heard for {unheard_s:.0f} s")
-        else:
+        elif self._was_settled:  # until then, the answers to what it is shown are enough
             self.call(_PING, [_PING], {}).addErrback(lambda _: None)  # any answer is an answer
 
     def _repeat(self, each_s: float, do: Callable[[], None]) -> None:
@@ -162,6 +173,11 @@ class LinkEnd:
 
         timer = self._reactor.callLater(each_s, due)
         self._timers.append(timer)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether this router waits for answers to its own questions."""
+        return bool(self._calls)
 
     # -- what is received (`node.backend_session.Client`) -------------------------------------------------------
 
@@ -186,26 +202,46 @@ class LinkEnd:
             case Unsubscribed() if message.request == 0:
                 self._expelled(Kind.SUBSCRIPTION, message.subscription)
             case Unregistered() | Unsubscribed() | Error():
-                self.mirror.ended(message.request)
+                if (refused := self.mirror.ended(message.request)) is not None:
+                    self._refused(refused)
         self._check_settled()
 
     def ended(self, session: BackendSession, why: str | None) -> None:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
-        self._remote.end()
+        if self._insisting is not None:
+            self._insisting.cancel()
         calls, self._calls = self._calls, {}
-        for answer in calls.values():
-            answer.errback(PeerFailed("the link is down"))
-        self.over.callback(why or "it was closed")
+        try:
+            for answer in calls.values():
+                answer.errback(PeerFailed("the link is down"))
+            self._remote.end()
+        finally:  # whatever goes wrong here, the link is to be made anew
+            self.over.callback(why or "it was closed")
 
     def _answered(self, request: int, answer: Any) -> None:
         waiting = self._calls.pop(request, None)
-        if waiting is not None and not waiting.called:
+        if waiting is not None:
             if isinstance(answer, PeerFailed):
                 waiting.errback(answer)
             else:
                 waiting.callback(answer.args[0] if answer.args else None)
+
+    def _refused(self, key: Key) -> None:
+        is_new = key not in self._insisted
+        if is_new:
+            self._insist_s = REFUSED_FIRST_S
+        if self._insisting is not None and is_new:
+            self._insisting.reset(self._insist_s)
+        elif self._insisting is None:
+            self._insisting = self._reactor.callLater(self._insist_s, self._insist)
+
+    def _insist(self) -> None:
+        self._insisting = None
+        self._insist_s = min(2 * self._insist_s, REFUSED_AT_MOST_S)
+        self._insisted = set(self.mirror.refused)
+        self.mirror.retry()
 
     def _expelled(self, kind: Kind, held_id: int) -> None:
         key = self.mirror.expelled(kind, held_id)
@@ -217,7 +253,6 @@ class LinkEnd:
             self._was_settled = True
             self._settled()
             self._ping()  # the first one says so to the other router
-            self._repeat(PING_EACH_S, self._ping)
 
 
 class Link:
@@ -285,7 +320,7 @@ class Link:
             self.end, self.heard_s = end, dialler.reactor.seconds()
             end.begin(session)
             return await end.over
-        except CancelledError:
+        except BaseException:  # it is stopped, or something is wrong: whatever there is of the session is to end
             session.lose("this router does not want it any more")
             session.disconnect()
             raise

@@ -33,12 +33,8 @@ class Peer:
         self.worker = worker
         self.session = session
         self.heard_s = now_s
-        self.in_sync = False  #: it has shown all that its clients had when it linked itself
-
-    def heard(self, now_s: float) -> None:
-        """It has asked whether this router is there: it does so first when it has shown everything."""
-        self.heard_s = now_s
-        self.in_sync = True
+        #: It has shown all that its clients had when it linked itself: it makes its first call then, and not before.
+        self.in_sync = False
 
 
 class NamingTransport:

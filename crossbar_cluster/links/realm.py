@@ -12,6 +12,7 @@ from typing import Any
 from autobahn.exception import PayloadExceededError
 from autobahn.wamp.exception import SerializationError, TransportLost
 from autobahn.wamp.message import Unregistered
+from cbor2 import CBOREncodeError
 from twisted.internet.defer import Deferred, DeferredList
 
 from crossbar_cluster.core.mirror import Key, Kind
@@ -27,8 +28,10 @@ REALM_WIDE = ("wamp.session.on_join", "wamp.session.on_leave")
 #: A router that has just started a realm lets clients in once it is linked, but does not wait for longer than that.
 HOLD_S = 3.0
 ASK_WITHIN_S = 2.0
-WATCH_EACH_S = 1.5
+WATCH_EACH_S = 0.5
 TOLD_EACH_S = 60.0
+#: What is raised for a message that is more than a connection takes, or that cannot be written down.
+UNSENDABLE = (PayloadExceededError, SerializationError, CBOREncodeError, TypeError, ValueError)
 
 
 def is_linked(session: Any) -> bool:
@@ -48,7 +51,7 @@ class RealmLinks:
         self.router = router
         self.links: dict[str, Link] = {}  #: by id: those that lead to others
         self.peers: dict[tuple[str, str], Peer] = {}  #: by node and worker: those that lead here
-        self._sessions: set[Any] = set()  #: of the peers
+        self._sessions: dict[Any, Peer] = {}  #: of the peers
         self._peer_ids: set[int] = set()  #: of all sessions of peers whose leaving has not been told
         self._reactor = reactor
         self._began_s = reactor.seconds()
@@ -104,7 +107,7 @@ class RealmLinks:
         """
         if not self._sessions:
             return receivers
-        linked = self._sessions & receivers
+        linked = self._sessions.keys() & receivers
         if not linked:
             return receivers
         if not isinstance(publish, ForwardedPublish):
@@ -126,11 +129,11 @@ class RealmLinks:
                 self.router.send(session, message)
             except TransportLost:  # its connection is about to be closed
                 continue
-            except (PayloadExceededError, SerializationError) as e:
+            except UNSENDABLE as e:
                 self._tell(f"a publication to {publish.topic} could not be sent to another router: {e}")
 
     def _tell(self, problem: str) -> None:
-        if self._told.due(problem, self._reactor.seconds()):
+        if self._told.due("unsendable", self._reactor.seconds()):  # one key: topics are without number
             self.router.log.warn("Realm {realm}: {problem}", realm=self.router.realm, problem=problem)
 
     # -- links that lead here -----------------------------------------------------------------------------------
@@ -142,26 +145,29 @@ class RealmLinks:
         """
         former = self.peers.pop((node, worker), None)
         if former is not None:
-            self._sessions.discard(former.session)
-            end_session(former.session, "the router has linked itself anew")
-        self.peers[node, worker] = Peer(node, worker, session, self._reactor.seconds())
-        self._sessions.add(session)
+            self._sessions.pop(former.session, None)
+            self._end(former, "the router has linked itself anew")
+        peer = self.peers[node, worker] = Peer(node, worker, session, self._reactor.seconds())
+        self._sessions[session] = peer
         self._peer_ids.add(session._session_id)
         session._transport = NamingTransport(session._transport)
         if self._watching is None:
             self._watching = self._reactor.callLater(WATCH_EACH_S, self._watch)
 
     def peer_left(self, session: Any) -> None:
-        self._sessions.discard(session)
-        for name, peer in list(self.peers.items()):
-            if peer.session is session:
-                del self.peers[name]
+        peer = self._sessions.pop(session, None)
+        if peer is not None and self.peers.get((peer.node, peer.worker)) is peer:
+            del self.peers[peer.node, peer.worker]
 
     def heard(self, session: Any) -> None:
-        """A peer has asked for something."""
-        for peer in self.peers.values():
-            if peer.session is session:
-                peer.heard(self._reactor.seconds())
+        """A session has sent something: called for each message, and of interest if it is that of a peer."""
+        if (peer := self._sessions.get(session)) is not None:
+            peer.heard_s = self._reactor.seconds()
+
+    def asked(self, session: Any) -> None:
+        """A peer has made a call."""
+        if (peer := self._sessions.get(session)) is not None:
+            peer.in_sync = True
 
     def is_about_links(self, topic: str, args: Any) -> bool:
         """Whether a meta event tells of another router that joins or leaves: for clients there is one realm."""
@@ -183,9 +189,15 @@ class RealmLinks:
                     node=peer.node,
                     worker=peer.worker,
                 )
-                end_session(peer.session, "nothing is heard")
+                self._end(peer, "nothing is heard")
         if self.peers:
             self._watching = self._reactor.callLater(WATCH_EACH_S, self._watch)
+
+    def _end(self, peer: Peer, why: str) -> None:
+        try:
+            end_session(peer.session, why)
+        except Exception as e:  # nothing else is to fail for it
+            self.router.log.error("The link of {node} could not be ended: {error!r}", node=peer.node, error=e)
 
     # -- links that lead to others ------------------------------------------------------------------------------
 

@@ -176,7 +176,12 @@ class RemoteClients:
         """A call of one of them has been given up."""
         caller = self._callers.get(request)
         if caller is not None:
-            self._router._dealer.processCancel(caller, Cancel(request, mode))
+            dealer = self._router._dealer
+            dealer.processCancel(caller, Cancel(request, mode))
+            # the release never answers a call that is given up if its callee cannot be interrupted
+            invocation = dealer._invocations_by_call.get((caller._session_id, request))
+            if request in self._callers and invocation is not None and invocation.error_msg is None:
+                caller._transport.send(Error(Call.MESSAGE_TYPE, request, ApplicationError.CANCELED))
 
     def end(self) -> None:
         """The link is down: give up all their calls."""

@@ -10,10 +10,12 @@ from typing import Any
 
 from crossbar_cluster.core.address import VARIABLE, AddressClaim, InvalidAddress, describe
 from crossbar_cluster.node import settings
+from crossbar_cluster.node.draining import VARIABLE as DRAIN_VARIABLE
+from crossbar_cluster.node.draining import drain_seconds
 
 #: Variables that a worker needs of its node, whatever else it inherits. (Router workers are started with
 #: ``PYTHONPATH`` and nothing more.)
-PASSED_TO_WORKERS = (VARIABLE, "CROSSBAR_CLUSTER", *(switch.variable for switch in settings.SWITCHES))
+PASSED_TO_WORKERS = (VARIABLE, "CROSSBAR_CLUSTER", DRAIN_VARIABLE, *(switch.variable for switch in settings.SWITCHES))
 
 
 def refuse_invalid_environment(environ: Mapping[str, str]) -> None:
@@ -24,6 +26,7 @@ def refuse_invalid_environment(environ: Mapping[str, str]) -> None:
     try:
         AddressClaim.from_environment(environ)
         settings.check(environ)
+        drain_seconds(environ)
     except (InvalidAddress, settings.InvalidSetting) as e:
         print(f"Cannot start this node: {e}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -223,6 +223,8 @@ class BackendAuth:
             raise Denied(f"role {RLINK_ROLE} is that of routers that link themselves, and prove who they are")
         if claim.authrole == TRUSTED_ROLE or not self._worker.has_role(claim.realm, claim.authrole):
             raise Denied(f"realm {claim.realm} has no role {claim.authrole}", ApplicationError.NO_SUCH_ROLE)
+        if getattr(self._worker, "_cluster_drained", False) and not is_link:
+            raise Denied("this router is about to end: try another one", UNAVAILABLE)
         awaited = None if is_link else self._worker._router_factory.get(claim.realm).links.awaited()
         if awaited:
             raise Denied(f"this router is about to be linked with {awaited}: try again", UNAVAILABLE)
@@ -238,8 +240,18 @@ class BackendAuth:
         return True
 
 
+def client_of(session: Any) -> Claim | None:
+    """What a proxy has said of the client whose session of a router it is; None: it is no client's."""
+    claim = _claim_of(session)
+    return claim if claim is not None and claim.linked_worker is None else None
+
+
+def _claim_of(session: Any) -> Claim | None:
+    auth = getattr(getattr(session, "_pending_auth", None), "_backend_auth", None)
+    return auth.claim if isinstance(auth, BackendAuth) else None
+
+
 def linked_worker_of(session: Any) -> tuple[str, str] | None:
     """Node and worker of the router whose link a router's session is; None: it is that of a client."""
-    auth = getattr(getattr(session, "_pending_auth", None), "_backend_auth", None)
-    claim = auth.claim if isinstance(auth, BackendAuth) else None
+    claim = _claim_of(session)
     return (claim.node, claim.linked_worker) if claim is not None and claim.linked_worker is not None else None

@@ -27,6 +27,10 @@ LEAVE_WITHIN_S = 5.0
 class Client(Protocol):
     """Who a session is for."""
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is in flight for it."""
+
     def forward(self, message: Any) -> None:
         """A message for the client."""
 
@@ -65,6 +69,11 @@ class BackendSession:
     @property
     def transport(self) -> Any:
         return self._transport
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is in flight for its client."""
+        return self._client is not None and self._client.is_busy
 
     def connect(self, connecting: Deferred[Any]) -> None:
         """:param connecting: fires with the protocol when the connection stands; fails when it cannot be made."""

@@ -126,6 +126,23 @@ def _end_foreign_sessions(log: Any, router: Any) -> int:
     return ended
 
 
+def end_realm(router: Any) -> list[int]:
+    """End all sessions of clients, and of links, on a realm that is stopped. :returns: their ids.
+
+    The release leaves them where they are, and answers them as if the realm were there and had nobody on it: also when
+    another one has taken its place.
+    """
+    from crossbar.router.session import RouterSession
+
+    sessions = {i: s for i, s in router._session_id_to_session.items() if isinstance(s, RouterSession)}
+    for session in sessions.values():
+        try:
+            end_session(session, f"realm {router.realm} is stopped")
+        except Exception as e:  # the others, and the realm, are to end all the same
+            router.log.error("A session of realm {realm} could not be ended: {error!r}", realm=router.realm, error=e)
+    return list(sessions)
+
+
 def end_session(session: Any, why: str) -> None:
     """Tell a session to leave, as if it had answered, and close its connection. It may have been told before."""
     transport = session._transport

@@ -145,6 +145,11 @@ class AttachedClient:
                 why=why,
             )
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call of it, or to it, is under way."""
+        return self._calls.any
+
     # -- what its backend session tells -------------------------------------------------------------------------
 
     def forward(self, message: Any) -> None:

@@ -13,24 +13,34 @@ from __future__ import annotations
 from typing import Any
 
 from autobahn.wamp.exception import TransportLost
-from autobahn.wamp.message import Abort, Call, Error, Result
+from autobahn.wamp.message import Abort, Call, Error, Invocation, Result, Yield
 from autobahn.websocket.protocol import WebSocketProtocol
 
+INVOCATION = Invocation.MESSAGE_TYPE
 CANCELED = "wamp.error.canceled"
 SERVICE_RESTART = 1012  # RFC 6455, registry of close codes: the client may reconnect
 _CLOSE_REASON_BYTES = 123  # RFC 6455, section 5.5: a control frame's payload has 125 bytes, of which the code takes 2
 
 
 class CallsInFlight:
-    """The calls of a client that no answer has come to yet."""
+    """The calls of a client, and those to it, that no answer has come to yet."""
 
     def __init__(self) -> None:
         self._requests: set[int] = set()
+        self._served: set[int] = set()  #: requests of the router
+
+    @property
+    def any(self) -> bool:
+        """Whether there are some."""
+        return bool(self._requests or self._served)
 
     def sent(self, message: Any) -> None:
         """A message of the client goes to its router."""
-        if type(message) is Call:
+        kind = type(message)
+        if kind is Call:
             self._requests.add(message.request)
+        elif (kind is Yield and not message.progress) or (kind is Error and message.request_type == INVOCATION):
+            self._served.discard(message.request)
 
     def answered(self, message: Any) -> bool:
         """A message for the client has come from its router.
@@ -39,6 +49,8 @@ class CallsInFlight:
             the protocol.
         """
         kind = type(message)
+        if kind is Invocation:
+            self._served.add(message.request)
         if kind is not Result and (kind is not Error or message.request_type != Call.MESSAGE_TYPE):
             return True
         in_flight = message.request in self._requests

@@ -15,7 +15,7 @@ from autobahn.wamp.component import _create_transport
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
-from crossbar_cluster.core.backends import UNAVAILABLE, Backend, Backends
+from crossbar_cluster.core.backends import LOST_AFTER, UNAVAILABLE, Backend, Backends
 from crossbar_cluster.core.news import Seldom
 from crossbar_cluster.core.proof import METHOD, RouterIdentity
 from crossbar_cluster.node.backend_session import BackendSession
@@ -92,6 +92,7 @@ class BackendPool:
         self._began_s = reactor.seconds()
         self._waiting: list[Deferred[None]] = []
         self._reports = Seldom(REPORT_EACH_S)  # of backends that cannot be reached
+        self._closed = False
         self._unproven_told: set[str] = set()  #: backends that the operator has been warned of
 
     @property
@@ -168,7 +169,7 @@ class BackendPool:
         deadline_s = self._reactor.seconds() + WAIT_S
         answer_s = self._reactor.seconds() + ANSWER_WITHIN_S
         refused: Refused | None = None
-        while True:
+        while not self._closed:
             failed = False
             for backend in self.backends.in_turn(realm, role):
                 within_s = min(JOIN_WITHIN_S, answer_s - self._reactor.seconds())
@@ -197,10 +198,20 @@ class BackendPool:
                 await deferLater(self._reactor, min(left_s, RETRY_PAUSE_S))
             else:
                 await self._change(min(left_s, RETRY_PAUSE_S) if refused else left_s)
+        raise NoBackend(UNAVAILABLE, "this proxy is about to end: try again")
 
     def ended(self, session: Session) -> None:
         """A joined session has ended."""
         self._joined_on.get(session.backend.id, {}).pop(session, None)
+
+    def close(self) -> None:
+        """This worker is about to end: nobody gets a session any more."""
+        self._closed = True
+        self._wake()
+
+    def sessions(self) -> list[Session]:
+        """All that have been joined."""
+        return [session for joined in self._joined_on.values() for session in joined]
 
     def _no_backend(self, realm: str, role: str, refused: Refused | None) -> NoBackend:
         if refused is not None:
@@ -324,8 +335,13 @@ class BackendPool:
         due = isinstance(error, WrongRouter | Unreachable) and self._reports.due(backend.id, self._reactor.seconds())
         if due:
             report_unreachable(self._controller, backend.id)
-        if backend.failed(str(error)):
-            self._log.warn("Backend {backend} is lost: {problem}", backend=backend.id, problem=error)
+        news = backend.failed(str(error))
+        if isinstance(error, Refused):  # it is there: who is on it stays
+            if news:
+                self._log.info("Backend {backend} takes no new clients: {problem}", backend=backend.id, problem=error)
+        elif news or backend.failures >= LOST_AFTER:
+            if news:
+                self._log.warn("Backend {backend} is lost: {problem}", backend=backend.id, problem=error)
             self._lose(backend.id, "the router does not answer any more")
 
     def _lose(self, connection_id: str, why: str) -> None:

@@ -528,3 +528,23 @@ async def test_retained_events_are_kept_by_the_router_that_they_were_published_o
     one.publish("lab.retained", "end", options=PublishOptions(exclude_me=False))
     await holds(lambda: bool(events[other]))
     assert events[other] == ["end"]
+
+
+async def test_a_realm_stops_and_starts_on_routers_that_run_others(groups: dict[int, Group]) -> None:
+    group = groups[2]
+    cluster, workergroup = group.cluster, group.realm.workergroup
+    realm = await cluster.start_realm_on("realm2b", workergroup)
+    again = Group(cluster, group.proxies, realm)
+
+    async def status() -> str:
+        return str((await cluster.manage("arealm.get_arealm", realm.oid))["status"])
+
+    for _ in range(2):
+        await cluster.served(realm.name, group.proxies[0])
+        await again.clients(2)
+        await cluster.manage("arealm.stop_arealm", realm.oid)
+        async with asyncio.timeout(WITHIN_S):
+            for client in again.joined:
+                await client.gone
+        await eventually(status, "STOPPED")
+        await cluster.manage("arealm.start_arealm", realm.oid, workergroup, cluster.webcluster)

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 from crossbar.master.node.roles import BUILTIN_ROLES
-from crossbar.router.router import RouterFactory
 
+from crossbar.router.router import RouterFactory
 from crossbar_cluster.control.rights import REFUSALS_TOLD
 
 OWN = "crossbarfabriccenter.node.node1."

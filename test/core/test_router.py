@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossbar_cluster.core.digest import digest
+from crossbar_cluster.core.mesh import ObservedLink
+from crossbar_cluster.core.proxy import RouterLife
 from crossbar_cluster.core.router import (
     DesiredRouter,
     ObservedRouter,
@@ -249,3 +251,17 @@ def test_what_the_master_did_not_start_is_left_alone(desired: DesiredRouter, obs
         return
     stopped = [s for s in steps_of(plan_router(desired, observed)) if isinstance(s, StopRealm | StopRole)]
     assert all(s.realm_id != "byhand" and getattr(s, "role_id", "") != "byhand" for s in stopped)
+
+
+def test_who_leaves_the_group_may_link_for_as_long_as_it_is_linked():
+    """Its clients are there for a while. Who is unpaired is out at once."""
+    gone, here = RouterLife("gone", "group_2", "bb", "life"), RouterLife("here", "group_3", "cc", "life")
+    desired = replace(DESIRED, peers=(("here", "cc"), ("proxy1", "aa")), routers=("here",))
+    links = {f"cnc_{router.node}": ObservedLink(("127.0.0.2", 10000), router) for router in (gone, here)}
+    linked, paired = replace(RUNNING, links=links), [("gone", "bb"), ("here", "cc"), ("proxy1", "aa"), ("other", "dd")]
+    still = desired.admitting(linked, paired)
+    assert (still.peers, still.routers) == ((("gone", "bb"), ("here", "cc"), ("proxy1", "aa")), ("gone", "here"))
+    a_proxy_as_well = replace(desired, peers=still.peers)
+    assert a_proxy_as_well.admitting(linked, paired) == still
+    for observed, nodes in ((None, paired), (RUNNING, paired), (linked, paired[1:]), (linked, [("gone", "new key")])):
+        assert desired.admitting(observed, nodes) == desired

@@ -50,6 +50,27 @@ class UplinkInPlace:
 RUNNER = UPLINK(UplinkInPlace())
 
 
+SIGNALS = Record(
+    target="crossbar.edge.node.node:FabricNode",
+    kind="subclass",
+    members=("boot",),
+    why="A node that is ending, which may take up to 20 s, cannot be told to end at once, but by killing each process.",
+    retire="When a released node ends at once at the second signal.",
+    relies_on=("crossbar.node.controller:NodeController._cleanup_worker",),
+)
+
+
+@SIGNALS
+class ImpatientNode:
+    """Ends in order at the first signal, and at once at the second."""
+
+    def boot(self, *args, **kwargs):
+        from crossbar_cluster.node.draining import end_at_second_signal
+
+        end_at_second_signal(self)
+        return super().boot(*args, **kwargs)
+
+
 @RESTART
 class RestartingNode:
     """Begins anew in its own process."""

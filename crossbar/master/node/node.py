@@ -34,8 +34,10 @@ class SelfRestartingMaster:
         return loaded
 
     def boot(self):
+        from crossbar_cluster.node.draining import end_at_second_signal
         from crossbar_cluster.node.restart import MasterWorkers
 
+        end_at_second_signal(self)
         self._worker_watch = MasterWorkers(self, frozenset(w["id"] for w in _builtin_config(self)["workers"]))
         return super().boot()
 

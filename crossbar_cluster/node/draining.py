@@ -1,0 +1,130 @@
+"""How a worker ends when it is told to: its clients go first, busy ones last. And how a node ends at once.
+
+A worker that is about to end takes no new clients. Those that it has are asked to come back, elsewhere, as soon as
+nothing is in flight for them, and at the end in any case. Triggered by SIGTERM, which a node passes on, and by the
+master (a worker that is not to run any more); its work ends where the release's own shutdown begins.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.task import deferLater
+
+from crossbar_cluster.node.settings import InvalidSetting
+
+VARIABLE = "CROSSBAR_CLUSTER_DRAIN_SECONDS"
+DEFAULT_S = 5.0
+AT_MOST_S = 15.0  #: the release kills a worker that takes longer than 20 s to end
+LOOK_EACH_S = 0.05
+#: So many clients are asked at once: all of them come to the others.
+AT_ONCE = 50
+
+
+class Draining(Protocol):
+    """What is drained."""
+
+    def begin(self) -> None:
+        """Take no new clients from now on."""
+
+    def clients(self) -> Iterable[Any]:
+        """Those that are there."""
+
+    def is_busy(self, client: Any) -> bool:
+        """Whether something is in flight for a client."""
+
+    def dismiss(self, client: Any) -> None:
+        """Ask a client to come back, elsewhere."""
+
+
+def drain_seconds(environ: Mapping[str, str]) -> float:
+    """How long clients may take to finish. :raises InvalidSetting: the variable holds no such time."""
+    value = environ.get(VARIABLE, "").strip()
+    try:
+        seconds = float(value) if value else DEFAULT_S
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds <= AT_MOST_S:
+        raise InvalidSetting(f"{VARIABLE}: {value!r} is no time from 0 to {AT_MOST_S:g} s.")
+    return seconds
+
+
+async def drain(worker: Draining, within_s: float, reactor: Any, log: Any) -> None:
+    """Get rid of all clients. Busy ones have ``within_s`` to finish."""
+    worker.begin()
+    count = len(list(worker.clients()))
+    if not count:
+        return
+    log.info("Draining: {count} clients are asked to come back elsewhere", count=count)
+    deadline_s = reactor.seconds() + within_s
+    asked: set[Any] = set()
+    while (left := [client for client in worker.clients() if client not in asked]) and reactor.seconds() < deadline_s:
+        for client in [client for client in left if not worker.is_busy(client)][:AT_ONCE]:
+            _dismiss(worker, client, log)
+            asked.add(client)
+        await deferLater(reactor, LOOK_EACH_S)
+    for client in left:
+        _dismiss(worker, client, log)
+    await deferLater(reactor, LOOK_EACH_S)  # what they are told has to get out
+    log.info("Drained: {count} clients were busy to the end", count=len(left))
+
+
+def _dismiss(worker: Draining, client: Any, log: Any) -> None:
+    try:
+        worker.dismiss(client)
+    except Exception as e:  # it may be on its way out; and nobody else is to stay for it
+        log.debug("a client could not be asked to come back: {error!r}", error=e)
+
+
+def before_end(controller: Any, draining: Draining | None, end: Callable[[], Any]) -> Any:
+    """End a worker, once it has been drained.
+
+    :param controller: of the worker.
+    :param draining: None: there is nothing to be drained.
+    :param end: ends it.
+    """
+    if draining is None or vars(controller).get("_cluster_draining"):
+        return end()
+    vars(controller)["_cluster_draining"] = True
+    seconds = drain_seconds(os.environ)
+    drained: Deferred[Any] = succeed(None)
+    drained.addCallback(lambda _: Deferred.fromCoroutine(drain(draining, seconds, controller._reactor, controller.log)))
+    drained.addErrback(lambda failure: controller.log.failure("Not drained: {log_failure.value}", failure=failure))
+    controller._reactor.callFromThread(lambda: None)  # this may run in a signal handler, which wakes nobody
+    return drained.addCallback(lambda _: end())
+
+
+def end_at_second_signal(node: Any) -> None:
+    """Let SIGTERM and SIGINT end a node as before, and a second one end it at once, with its workers.
+
+    :param node: the release's ``Node``, as it boots.
+    """
+    seen: list[int] = []
+
+    def on_signal(signum: int, frame: Any) -> None:
+        seen.append(signum)
+        if len(seen) > 1:
+            _kill(node)
+            os._exit(128 + signum)
+        node._reactor.callFromThread(_stop, node._reactor)
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(signum) not in (signal.SIG_IGN, None):
+            signal.signal(signum, on_signal)
+
+
+def _stop(reactor: Any) -> None:
+    with suppress(ReactorNotRunning):
+        reactor.stop()
+
+
+def _kill(node: Any) -> None:
+    for worker in list(getattr(node._controller, "_workers", {}).values()):
+        with suppress(OSError, TypeError):  # it has ended, or not begun
+            os.kill(worker.pid, signal.SIGKILL)

@@ -1,0 +1,35 @@
+"""What is drained of a router worker: the clients that have come through proxies. Links stay until its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from crossbar_cluster.node.backend_auth import client_of
+
+REASON = "wamp.close.system_shutdown"
+
+
+class RouterDraining:
+    """:param controller: the release's ``RouterController``."""
+
+    def __init__(self, controller: Any) -> None:
+        self._controller = controller
+
+    def begin(self) -> None:
+        """Whoever comes now is refused (`node.backend_auth`): proxies try the next router."""
+        self._controller._cluster_drained = True
+
+    def clients(self) -> Iterator[Any]:
+        for realm in self._controller.realms.values():
+            for session in list(realm.router._session_id_to_session.values()):
+                if client_of(session) is not None:
+                    yield session
+
+    def is_busy(self, client: Any) -> bool:
+        dealer = client._router._dealer
+        return bool(dealer._caller_to_invocations.get(client) or dealer._callee_to_invocations.get(client))
+
+    def dismiss(self, client: Any) -> None:
+        if not client._goodbye_sent:
+            client.leave(REASON, "this router is about to end")

@@ -1,0 +1,177 @@
+"""A node that is told to end finishes what is under way, and sends its clients elsewhere.
+
+With CROSSBAR_CLUSTER=off no client of a realm on two routers is ever served.
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+from autobahn.wamp.exception import ApplicationError
+
+from crossbar_cluster.lab.client import Client, JoinFailed
+from crossbar_cluster.lab.cluster import Cluster, Node, loopback_cluster
+
+REALM = "realm1"
+WITHIN_S = 20.0
+DRAIN_S = 4.0
+
+
+@dataclass
+class Pair:
+    """A realm on two routers behind two proxies."""
+
+    cluster: Cluster
+    routers: dict[str, Node]
+    proxies: tuple[Node, Node]
+
+    async def client_on(self, router: str, proxy: Node) -> Client:
+        async with asyncio.timeout(60):
+            while True:
+                client = await self.cluster.client(REALM, proxy, timeout_s=15)
+                if router_of(client) == router:
+                    return client
+                await client.close()
+
+    async def restored(self, node: Node) -> None:
+        """Start a node again; return when there are clients on both routers again through both proxies."""
+        await self.cluster.bring_up(node)
+        for proxy in self.proxies:
+            await self.cluster.served(REALM, proxy)
+            for router in self.routers:
+                await (await self.client_on(router, proxy)).close()
+
+
+def router_of(client: Client) -> str:
+    return str(client.joined.result().authextra["x_cb_node"])
+
+
+@pytest_asyncio.fixture(scope="module")
+async def pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
+    async with loopback_cluster(tmp_path_factory.mktemp("drain")) as (cluster, network):
+        routers = {name: cluster.add_node(name, network.host()) for name in ("router1", "router2")}
+        proxies = (cluster.add_node("proxy1", network.host()), cluster.add_node("proxy2", network.host()))
+        for node in (*routers.values(), *proxies):
+            node.settings["CROSSBAR_CLUSTER_DRAIN_SECONDS"] = str(DRAIN_S)
+        await cluster.boot()
+        await cluster.start_webcluster(*proxies)
+        await cluster.start_realm(REALM, *routers.values(), scale=2)
+        found = Pair(cluster, routers, proxies)
+        for proxy in proxies:
+            await cluster.served(REALM, proxy)
+            for router in routers:
+                await (await found.client_on(router, proxy)).close()
+        yield found
+
+
+class Joins:
+    """Joins through a proxy without pause until it is stopped."""
+
+    def __init__(self, pair: Pair, proxy: Node) -> None:
+        self._pair, self._proxy = pair, proxy
+        self.failed: list[str] = []
+        self.on: list[str] = []
+
+    async def __aenter__(self) -> "Joins":
+        self._task = asyncio.create_task(self._join())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _join(self) -> None:
+        while True:
+            try:
+                client = await self._pair.cluster.client(REALM, self._proxy, timeout_s=10)
+                self.on.append(router_of(client))
+                await client.close()
+            except JoinFailed as e:
+                self.failed.append(str(e))
+            await asyncio.sleep(0.02)
+
+
+async def slow_call(caller: Client, callee: Client, seconds: float) -> asyncio.Future[str]:
+    """A call that takes a while, once it has begun."""
+    begun = asyncio.Event()
+
+    async def work() -> str:
+        begun.set()
+        await asyncio.sleep(seconds)
+        return "done"
+
+    uri = f"lab.slow.{callee.session_id}.{caller.session_id}"
+    await callee.register(work, uri)
+    async with asyncio.timeout(WITHIN_S):
+        while await caller.call("wamp.registration.match", uri) is None:
+            await asyncio.sleep(0.02)
+    call = asyncio.ensure_future(caller.call(uri))
+    async with asyncio.timeout(WITHIN_S):
+        await begun.wait()
+    return call
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["router", "proxy"])
+async def test_a_node_that_ends_finishes_calls_and_sends_its_clients_elsewhere(pair: Pair, kind: str) -> None:
+    router1, proxy1 = pair.routers["router1"], pair.proxies[0]
+    ending = router1 if kind == "router" else proxy1
+    caller, callee, idle = [await pair.client_on("router1", proxy1) for _ in range(3)]
+    elsewhere = await pair.client_on("router2", pair.proxies[1])
+    call = await slow_call(caller, callee, 1.5)
+    across = await slow_call(elsewhere, callee, 1.0)
+    async with Joins(pair, pair.proxies[1]) as joins:
+        began = time.monotonic()
+        ended = asyncio.ensure_future(ending.running.terminate())
+        async with asyncio.timeout(WITHIN_S):
+            await idle.gone
+            assert not caller.gone.done() and not callee.gone.done() and not ended.done()
+            assert await across == "done"
+            assert await call == "done"
+            await asyncio.gather(caller.gone, callee.gone, ended)
+        assert time.monotonic() - began < DRAIN_S + 8  # of which the release takes some
+    assert not elsewhere.gone.done()
+    assert joins.failed == [] and joins.on
+    await elsewhere.close()
+    await pair.restored(ending)
+
+
+@pytest.mark.slow
+async def test_a_call_that_takes_too_long_is_answered_by_an_error(pair: Pair) -> None:
+    router1, proxy1 = pair.routers["router1"], pair.proxies[0]
+    caller, callee = [await pair.client_on("router1", proxy1) for _ in range(2)]
+    call = await slow_call(caller, callee, 60)
+    began = time.monotonic()
+    ended = asyncio.ensure_future(router1.running.terminate())
+    async with asyncio.timeout(WITHIN_S):
+        with pytest.raises(ApplicationError) as failed:
+            await call
+    assert failed.value.error == "wamp.error.canceled"
+    assert time.monotonic() - began >= DRAIN_S - 0.5
+    async with asyncio.timeout(WITHIN_S):
+        await asyncio.gather(caller.gone, callee.gone, ended)
+    await pair.restored(router1)
+
+
+@pytest.mark.slow
+async def test_a_second_signal_ends_a_node_at_once(pair: Pair) -> None:
+    router1, proxy1 = pair.routers["router1"], pair.proxies[0]
+    caller, callee = [await pair.client_on("router1", proxy1) for _ in range(2)]
+    await slow_call(caller, callee, 60)
+    idle = await pair.client_on("router1", proxy1)
+    running = router1.running
+    running.signal(signal.SIGTERM)
+    async with asyncio.timeout(WITHIN_S):
+        await idle.gone  # it is draining
+    began = time.monotonic()
+    running.signal(signal.SIGTERM)
+    async with asyncio.timeout(WITHIN_S):
+        await running.ended(WITHIN_S)
+        await asyncio.gather(caller.gone, callee.gone)
+    assert time.monotonic() - began < DRAIN_S - 1
+    await running.kill()  # as for any process: nothing of it is left
+    await pair.restored(router1)
