@@ -256,7 +256,7 @@ def is_left_alone(desired: Configuration, actual: Configuration, before: Configu
 
 
 @given(configurations(described=True), configurations(described=False))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_plan_leads_to_what_is_described_and_touches_nothing_else(desired, actual):
     made = Model(actual).take(plan(desired, actual).steps).configuration
     is_as_described(desired, made, actual)
@@ -265,7 +265,7 @@ def test_a_plan_leads_to_what_is_described_and_touches_nothing_else(desired, act
 
 
 @given(configurations(described=True), configurations(described=False))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_with_prune_nothing_else_is_there(desired, actual):
     planned = plan(desired, actual, prune=True)
     made = Model(actual).take(planned.steps).configuration
@@ -284,7 +284,7 @@ def test_what_is_as_described_plans_to_nothing(desired):
 
 
 @given(configurations(described=True), configurations(described=False), st.booleans(), st.data())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_step_that_fails_ends_what_depends_on_it_and_nothing_else(desired, actual, prune, data):
     if steps := plan(desired, actual, prune=prune).steps:
         fails(data.draw(st.sampled_from(steps)), desired, actual, prune)
