@@ -126,8 +126,10 @@ setup(
         "rich>=13,<16",
         "click>=8.1,<9",
         "psutil>=5.9,<8",
+        "prometheus_client>=0.20,<1",
+        "PyYAML>=6,<7",  # apply: it tells where in a file everything stands; the release needs it, too
     ],
-    extras_require={"test": TEST, "dev": [*TEST, "ruff>=0.8", "mypy>=1.13"]},
+    extras_require={"test": TEST, "dev": [*TEST, "ruff>=0.8", "mypy>=1.13", "types-PyYAML>=6"]},
     entry_points={"console_scripts": ["crossbar-cluster = crossbar_cluster.cli:main"]},
     cmdclass={"build_py": BuildWithPth, "editable_wheel": EditableWithPth},
     zip_safe=False,

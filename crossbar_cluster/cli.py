@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Subcommand -> where its click command is. One in a module of its own is added here.
 COMMANDS = {
+    "apply": "crossbar_cluster.operator.apply.command:apply",
     "check": "crossbar_cluster.cli:check",
     "demo": "crossbar_cluster.demo.command:demo",
     "placements": "crossbar_cluster.operator.placements:placements",

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from autobahn.wamp.types import Accept
+from autobahn.wamp.types import Accept, Deny
 from nacl.encoding import HexEncoder
 
 from crossbar_cluster.control.records import AddressUpdate, NodeRecords, address_in_key_file
 from crossbar_cluster.core.address import VARIABLE, AddressClaim, InvalidAddress, describe
+from crossbar_cluster.core.metrics import ADDRESS_CHANGES, CLAIMS_REJECTED, METRICS
 
 NODE_ROLE = "node"
 
@@ -48,6 +49,7 @@ def proven(log: Any, records: NodeRecords, pubkey: str, authid: str, authextra: 
     try:
         claim = AddressClaim.from_authextra(authextra)
     except InvalidAddress as e:
+        METRICS.count(CLAIMS_REJECTED, "invalid_address")
         log.warn(
             "Node {authid} authenticated with an invalid cluster address, its record stays as it is: {error}. "
             "Set {variable} on that node and restart it.",
@@ -97,6 +99,7 @@ def _tell(log: Any, authid: str, update: AddressUpdate) -> None:
     if update.address == update.previous:
         return
     if update.previous:
+        METRICS.count(ADDRESS_CHANGES)
         log.info(
             "Node {authid} cluster IP changed from {previous} to {address} - updating database during authentication",
             authid=authid,
@@ -128,6 +131,8 @@ def confirm(pending: Any, result: Any) -> Any:
     :returns: the node, with its authextra on record; or a refusal, if it has been unpaired since its HELLO.
     """
     authenticator = pending._authenticator_session
+    if isinstance(result, Deny) and pending._authrole == NODE_ROLE and hasattr(authenticator, "node_proven"):
+        METRICS.count(CLAIMS_REJECTED, "unproven")
     if not isinstance(result, Accept) or result.authrole != NODE_ROLE or not hasattr(authenticator, "node_proven"):
         return result
     pubkey = pending._verify_key.encode(encoder=HexEncoder).decode("ascii")

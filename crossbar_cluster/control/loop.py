@@ -17,6 +17,8 @@ from typing import Any
 from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import Deferred
 
+from crossbar_cluster.core.metrics import METRICS, PASS_DURATION, PASSES
+
 RETRY_AT_MOST_S = 5.0
 #: Marks that wait for quiet are acted on after this time, quiet or not.
 COALESCE_AT_MOST_S = 1.0
@@ -60,11 +62,17 @@ class ReconcileLoop:
     :param reconcile: one pass. What it raises counts as `State.FAILED` and goes to ``failed``.
     :param reactor: an ``IReactorTime``.
     :param failed: told of each exception. Its own exceptions are dropped: a log that fails must not end the loop.
+    :param kind: of what is reconciled, for metrics.
     """
 
     def __init__(
-        self, reconcile: Callable[[], Awaitable[Outcome]], reactor: Any, failed: Callable[[Exception], None]
+        self,
+        reconcile: Callable[[], Awaitable[Outcome]],
+        reactor: Any,
+        failed: Callable[[Exception], None],
+        kind: str = "",
     ) -> None:
+        self._kind = kind
         self._reconcile = reconcile
         self._reactor = reactor
         self._failed = failed
@@ -77,6 +85,7 @@ class ReconcileLoop:
         self._next: Any = None
         self.running = False
         self.passes = 0
+        self.began_s = reactor.seconds()  #: when the last pass has begun, in the reactor's time
 
     @property
     def up_to_date(self) -> bool:
@@ -122,6 +131,7 @@ class ReconcileLoop:
     def _pass(self) -> None:
         self._busy = True
         self.passes += 1
+        self.began_s = self._reactor.seconds()
         self._first_mark_s = None
         marks = self._marks
         Deferred.fromCoroutine(self._guarded()).addBoth(self._passed, marks)
@@ -137,10 +147,12 @@ class ReconcileLoop:
     def _passed(self, outcome: Any, marks: int) -> None:
         self._busy = False
         self._answered = marks
-        if not self.running:
-            return
         if not isinstance(outcome, Outcome):  # a pass that was cancelled
             outcome = Outcome(State.FAILED)
+        METRICS.count(PASSES, self._kind, outcome.state.value)
+        METRICS.observe(PASS_DURATION, self._reactor.seconds() - self.began_s, self._kind)
+        if not self.running:
+            return
         self._count(outcome.state)
         if self._marks != marks:
             # Race: a mark during the pass may tell of something the pass had already looked at. The counter cannot

@@ -8,6 +8,8 @@ from typing import Any
 from autobahn.wamp.exception import ApplicationError, TransportLost
 from twisted.internet.defer import Deferred, TimeoutError
 
+from crossbar_cluster.core.metrics import CALLS, CALLS_FAILED, METRICS
+
 CALL_TIMEOUT_S = 10.0
 #: A worker is a process: on a busy machine it takes its time.
 START_WORKER_TIMEOUT_S = 60.0
@@ -70,10 +72,13 @@ class NodeCalls:
     async def _call(self, node: str, procedure: str, args: tuple[Any, ...], timeout_s: float) -> Any:
         uri = f"crossbarfabriccenter.node.{node}.{procedure}"
         self.made += 1
+        METRICS.count(CALLS)
         try:
             return await self._call_uri(node, procedure, uri, args, timeout_s)
         except NodeCallFailed as e:
-            self.failed += e.error not in (NO_SUCH_PROCEDURE, NO_SUCH_WORKER, NO_SUCH_OBJECT)
+            if e.error not in (NO_SUCH_PROCEDURE, NO_SUCH_WORKER, NO_SUCH_OBJECT):
+                self.failed += 1
+                METRICS.count(CALLS_FAILED)
             raise
 
     async def _call_uri(self, node: str, procedure: str, uri: str, args: tuple[Any, ...], timeout_s: float) -> Any:

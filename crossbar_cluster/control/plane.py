@@ -76,7 +76,7 @@ class ControlPlane:
         self._changed = True  #: configuration may have changed since it was read
         self._sweep_at_s = 0.0
         self._news = News()
-        self.loop = ReconcileLoop(self._pass, reactor, self._unexpected)
+        self.loop = ReconcileLoop(self._pass, reactor, self._unexpected, "plane")
 
     def start(self) -> None:
         self.loop.start()

@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 from autobahn.wamp.exception import ApplicationError
 from cfxdb.mrealm import RouterWorkerGroup, WorkerGroupStatus
 
+from crossbar_cluster.control.configuration import ACTIVE
 from crossbar_cluster.control.placements import PlacementChange, Placements, drained_limit, is_drained, undrained_limit
 from crossbar_cluster.core.placement import InvalidMove, NoCapacity, Shortfall
 
@@ -110,6 +111,36 @@ def refuse_to_remove_group(manager: Any, routercluster_oid: str, workergroup_oid
         return
     _check_cluster(group, cluster_oid)
     _refuse_in_use(manager, {group_oid}, f"worker group {group.name}")
+
+
+async def remove_idle_group(manager: Any, routercluster_oid: str, workergroup_oid: str, details: Any) -> Json | None:
+    """Remove a worker group that no realm stands on while its cluster runs; None: the release can do it, or refuses.
+
+    :raises ApplicationError: as of `refuse_to_remove_group`, and ``wamp.error.not_authorized``.
+    """
+    refuse_to_remove_group(manager, routercluster_oid, workergroup_oid)
+    group_oid = parse_oid(workergroup_oid, "workergroup_oid")
+    with manager.db.begin(write=True) as txn:
+        cluster = manager.schema.routerclusters[txn, parse_oid(routercluster_oid, "routercluster_oid")]
+        group = manager.schema.router_workergroups[txn, group_oid]
+        if cluster is None or group is None or cluster.status not in ACTIVE:
+            return None
+        refuse_strangers(manager, cluster, details)
+        del manager.schema.router_workergroups[txn, group_oid]
+    removed: Json = group.marshal()
+    await _announce(manager, "on_workergroup_removed", removed)
+    return removed
+
+
+def refuse_strangers(manager: Any, cluster: Any, details: Any) -> None:
+    """As the release does: only who has made a cluster may change what is in it.
+
+    :raises ApplicationError: ``wamp.error.not_authorized``.
+    """
+    with manager.gdb.begin() as txn:
+        caller = manager.gschema.idx_users_by_email[txn, details.caller_authid] if details else None
+    if caller is None or cluster.owner_oid != caller:
+        raise ApplicationError("wamp.error.not_authorized", f"cluster {cluster.name} belongs to another user")
 
 
 def refuse_to_delete_cluster(manager: Any, routercluster_oid: str) -> None:

@@ -6,7 +6,7 @@ Made of what the control plane knows, without asking any node.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from crossbar_cluster import __version__
@@ -46,7 +46,7 @@ def status_of(plane: ControlPlane, realm: str) -> dict[str, Any]:
         "realms": [_realm(plane, unit) for unit in units if unit.kind == "arealm"],
         "webclusters": [_webcluster(plane, unit) for unit in units if unit.kind == "webcluster"],
         "workers": [_worker(plane, reconciler) for reconciler in reconcilers],
-        "problems": list(_problems(plane, reconcilers)),
+        "problems": list(problems_of(plane, reconcilers)),
     }
 
 
@@ -137,7 +137,7 @@ def _reason(reconciler: Reconciler) -> str:
     return reconciler.condition.reason or "is being brought in line"
 
 
-def _problems(plane: ControlPlane, reconcilers: list[Reconciler]) -> Iterator[dict[str, str]]:
+def problems_of(plane: ControlPlane, reconcilers: Iterable[Reconciler]) -> Iterator[dict[str, str]]:
     """What is not as configured, and why."""
     if not plane.loop.up_to_date:
         yield {"object": "management realm", "reason": "configuration that has just changed is being read"}

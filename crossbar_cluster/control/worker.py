@@ -107,7 +107,7 @@ class WorkerReconciler(Generic[D, O]):
         self._silent_since_s: float | None = None
         self._restarts = Restarts()
         self.condition = Condition(None, "", plane.reactor.seconds())
-        self.loop = ReconcileLoop(self._pass, plane.reactor, self._unexpected)
+        self.loop = ReconcileLoop(self._pass, plane.reactor, self._unexpected, self.kind.split()[0])
 
     # -- what routers and proxies do differently ----------------------------------------------------------------
 

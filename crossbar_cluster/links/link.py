@@ -32,6 +32,7 @@ from autobahn.wamp.message import (
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
+from crossbar_cluster.core.metrics import LINK_LOSSES, METRICS
 from crossbar_cluster.core.mirror import Key, Kind, Mirror, Offer, Withdraw
 from crossbar_cluster.core.proof import RouterIdentity
 from crossbar_cluster.core.proxy import Endpoint, RouterLife, at
@@ -354,6 +355,7 @@ class Link:
         was_up, self.is_up, self.problem = self.is_up, False, why
         if was_up:
             self._down_since_s = now_s
+            METRICS.count(LINK_LOSSES)
             self._dialler.log.info(
                 "Realm {realm} is not linked with {name} any more: {why}",
                 realm=self._links.router.realm,

@@ -55,6 +55,14 @@ class WorkerLinks:
             for target in self._targets.values()
         }
 
+    def count(self) -> dict[tuple[str, ...], float]:
+        """How many links of each realm (by name) are up, and how many are down."""
+        counts: dict[tuple[str, ...], float] = {(name, state): 0 for name in self._realms for state in ("up", "down")}
+        for name, realm in self._realms.items():
+            for link in realm.links.values():
+                counts[name, "up" if link.is_up else "down"] += 1
+        return counts
+
     # -- what becomes of realms ---------------------------------------------------------------------------------
 
     def realm_started(self, links: RealmLinks) -> None:

@@ -63,6 +63,11 @@ class MasterWorkers:
     def _end(self) -> None:
         self._over = True
 
+    @property
+    def gone(self) -> frozenset[str]:
+        """Those that are needed and that there are not (yet, while the master boots)."""
+        return self._needed.difference(self._node._controller._workers)
+
     def begun(self, worker_id: str) -> None:
         """A worker's process has begun. (One that dies before it is ready has not *ended* for the release.)"""
         self._node._controller._workers[worker_id].ready.addErrback(self._never_ready, worker_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 
 class InvalidSetting(ValueError):
@@ -26,6 +27,46 @@ class Switch:
         return value
 
 
+@dataclass(frozen=True)
+class PortNumber:
+    """A variable with a TCP port; not set or empty: there is none."""
+
+    variable: str
+
+    def read(self, environ: Mapping[str, str]) -> int | None:
+        """:raises InvalidSetting: it holds something else."""
+        value = environ.get(self.variable, "").strip()
+        if not value:
+            return None
+        if not (value.isascii() and value.isdecimal() and len(value) <= 5 and 0 < int(value) < 65536):
+            raise InvalidSetting(f"{self.variable}: {_shown(value)} is no TCP port. Use a number from 1 to 65535.")
+        return int(value)
+
+
+@dataclass(frozen=True)
+class BindAddress:
+    """A variable with an IP address to listen at; not set or empty: all interfaces, which is None."""
+
+    variable: str
+
+    def read(self, environ: Mapping[str, str]) -> str | None:
+        """:raises InvalidSetting: it holds something else."""
+        value = environ.get(self.variable, "").strip()
+        if not value:
+            return None
+        try:
+            return str(ip_address(value))
+        except ValueError:
+            raise InvalidSetting(
+                f"{self.variable}: {_shown(value)} is no IP address. Use one of this host's, such as 127.0.0.1 or ::1, "
+                "or leave it unset for all interfaces."
+            ) from None
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= 80 else f"{value[:80]}...")
+
+
 #: Router nodes: where their workers listen for proxies. Only at the node's address, if that is one of this host's.
 LISTEN = Switch("CROSSBAR_CLUSTER_LISTEN", ("address", "all"))
 #: Router nodes: what becomes of proxies that cannot prove a node's key. (Those of the plain release cannot.)
@@ -33,10 +74,14 @@ UNPROVEN_PROXIES = Switch("CROSSBAR_CLUSTER_UNPROVEN_PROXIES", ("refuse", "accep
 #: Proxy nodes: what becomes of routers that cannot prove theirs, when the master says that they run the plain release.
 UNPROVEN_ROUTERS = Switch("CROSSBAR_CLUSTER_UNPROVEN_ROUTERS", ("accept", "refuse"))
 
+#: Every node: where its health is to be asked for (`crossbar_cluster.health`).
+HEALTH_PORT = PortNumber("CROSSBAR_HEALTH_PORT")
+HEALTH_ADDRESS = BindAddress("CROSSBAR_HEALTH_ADDRESS")
+
 SWITCHES = (LISTEN, UNPROVEN_PROXIES, UNPROVEN_ROUTERS)
 
 
 def check(environ: Mapping[str, str]) -> None:
-    """:raises InvalidSetting: one of the switches holds something that means nothing."""
-    for switch in SWITCHES:
-        switch.read(environ)
+    """:raises InvalidSetting: one of the variables holds something that means nothing."""
+    for setting in (*SWITCHES, HEALTH_PORT, HEALTH_ADDRESS):
+        setting.read(environ)

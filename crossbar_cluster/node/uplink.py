@@ -36,6 +36,7 @@ from twisted.logger import ILogObserver, Logger
 from txaio import make_logger
 from zope.interface import implementer  # type: ignore[import-untyped]
 
+from crossbar_cluster.core.metrics import METRICS, UPLINK_CONNECTS
 from crossbar_cluster.core.news import Seldom
 from crossbar_cluster.core.rights import UNPAIRED
 from crossbar_cluster.node.pings import PING_ANSWER_WITHIN_S, PING_EVERY_S
@@ -96,6 +97,7 @@ class Uplink:
         self.addresses = [Address(url, endpoint_of(url, self.reactor, self.tls)) for url in self.urls]
         self._at = 0  # which of them is tried now
         self._joined = False  # the present connection, or the one that has just ended, has had its session joined
+        self.joined_s = float("-inf")  #: when a session has joined last, in the reactor's time
         self._trouble = ""  # why the last attempt failed
         self._refused = False  # the master answered that it does not know the node
         self._told = Seldom(REMIND_AFTER_S)  # what the operator was told
@@ -127,6 +129,7 @@ class Uplink:
         if self._told.forget():
             self.log.info("Joined the master at {url}", url=self.address.url)
         self._joined = True
+        self.joined_s = self.reactor.seconds()
         self.backoff.reset()
 
     def unpaired(self) -> None:
@@ -217,6 +220,7 @@ def uplink_in_place_of(runner: Any, node: Any) -> Any:
 
 def tell_joined(runner: Any) -> None:
     """The session of a node's runner has joined."""
+    METRICS.count(UPLINK_CONNECTS)
     if isinstance(runner, Uplink):
         runner.joined()
 

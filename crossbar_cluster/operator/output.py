@@ -16,6 +16,7 @@ from crossbar_cluster.operator.master import CannotAsk, Refused
 #: Exit codes. What a command could say of the cluster is 0 or 1.
 REFUSED = 1
 CANNOT_ASK = 2
+PENDING = 3
 INTERRUPTED = 128 + signal.SIGINT
 
 _UNLIMITED = 10_000

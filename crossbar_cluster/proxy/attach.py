@@ -13,6 +13,7 @@ from autobahn.wamp.message import Cancel, Result
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from crossbar_cluster.core.backends import UNAVAILABLE, Backend
+from crossbar_cluster.core.metrics import JOIN_DURATION, JOINS, METRICS, SESSIONS_LOST
 from crossbar_cluster.core.news import Seldom
 from crossbar_cluster.node.backend_session import BackendSession
 from crossbar_cluster.node.handshake import Handshake, Principal
@@ -47,12 +48,16 @@ class AttachedClient:
         return joined
 
     async def _attach(self, principal: Principal, joined: Deferred[Joined]) -> None:
+        began_s = self._reactor.seconds()
         try:
             session, welcome = await self._pool.join(principal, self._session)
         except NoBackend as e:
+            METRICS.count(JOINS, "unavailable" if e.reason == UNAVAILABLE else "refused")
             self._turn_away(principal, e)
             return
         self._take(session, welcome, principal)
+        METRICS.count(JOINS, "joined")
+        METRICS.observe(JOIN_DURATION, self._reactor.seconds() - began_s)
         joined.callback(Joined(session, welcome))
 
     def _session(self, backend: Backend, handshake: Handshake) -> BackendSession:
@@ -85,6 +90,7 @@ class AttachedClient:
         turn_away(transport, why.reason, str(why))
 
     def _failed(self, failure: Any) -> None:
+        METRICS.count(JOINS, "left" if failure.check(CancelledError) else "failed")
         if not failure.check(CancelledError):
             self._frontend.log.failure("A client could not be attached", failure=failure)
             if self._frontend.transport is not None:
@@ -167,6 +173,7 @@ class AttachedClient:
         frontend = self._frontend
         self._pool.ended(session)
         if why is not None:
+            METRICS.count(SESSIONS_LOST)
             frontend._controller._backends_by_frontend.pop(frontend, None)
             frontend._backend_session = None
             if frontend.transport is not None:

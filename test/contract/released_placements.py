@@ -527,6 +527,21 @@ def test_a_group_is_removed_by_its_own_cluster_only(world):
     refused(world, "crossbar.error.no_such_object", "remove_routercluster_workergroup", second, group)
 
 
+def test_a_group_that_no_realm_stands_on_leaves_a_cluster_that_runs(world):
+    cluster = world.cluster(world.node("router1"))
+    used, unused = world.group(cluster, "used"), world.group(cluster, "unused")
+    world.realm(used, ApplicationRealm.STATUS_RUNNING)
+    world.change("routerclusters", uuid.UUID(cluster), status=ApplicationRealm.STATUS_RUNNING)
+    refused(world, "crossbar.error.dependent_objects", "remove_routercluster_workergroup", cluster, used)
+    removed = world.call("remove_routercluster_workergroup", cluster, unused)
+    assert ("on_workergroup_removed", removed) in world.published
+    assert removed["name"] == "unused"
+    assert set(world.layout()) == {"used_1"}
+    world.change("routerclusters", uuid.UUID(cluster), owner_oid=uuid.uuid4())
+    third = world.group(cluster, "third")
+    refused(world, "wamp.error.not_authorized", "remove_routercluster_workergroup", cluster, third)
+
+
 def test_workers_leave_a_removed_node(world):
     first, second = world.node("router1"), world.node("router2")
     cluster = world.cluster(first, second)

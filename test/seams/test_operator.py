@@ -144,6 +144,7 @@ class FakeSession(WebSocketServerProtocol):
                     if received.procedure not in master.answers:
                         raise Failing("wamp.error.no_such_procedure", "no callee registered")
                     answer = master.answers[received.procedure]
+                    answer = answer(*arguments) if callable(answer) else answer
                     if isinstance(answer, Exception):
                         raise answer
                     return None if answer is None else message.Result(received.request, args=[answer])

@@ -1,4 +1,4 @@
-"""A node's uplink is made by crossbar-cluster; a node that is to restart does."""
+"""A node's uplink is made by crossbar-cluster; a node that is to restart does; its health can be asked for."""
 
 from crossbar_cluster.overlay import Record
 
@@ -25,6 +25,19 @@ RESTART = Record(
     why="`stop(restart=True)`, as when an activation file appears, ends the node; nothing starts it again.",
     retire="When a released node that is told to restart does.",
     relies_on=("crossbar.node.node:Node.stop", "crossbar.node.controller:NodeController.shutdown"),
+)
+
+HEALTH = Record(
+    target="crossbar.edge.node.node:FabricNode",
+    kind="subclass",
+    members=("start",),
+    why="Orchestrators and monitoring cannot ask a node how it is.",
+    retire="When a released node has probes and metrics.",
+    relies_on=(
+        "crossbar.node.node:Node.start",
+        "crossbar.master.node.node:FabricCenterNode.start",
+        "crossbar.master.node.node:FabricCenterNode.boot",
+    ),
 )
 
 
@@ -81,3 +94,14 @@ class RestartingNode:
         if restart:
             restart_after_shutdown(self)
         return super().stop(restart=restart)
+
+
+@HEALTH
+class AskableNode:
+    """Serves its health from the moment it begins to start."""
+
+    def start(self, node_id=None):
+        from crossbar_cluster.health.node import serve_health
+
+        serve_health(self)
+        return super().start(node_id)

@@ -18,8 +18,8 @@ MANAGER = Record(
         "delete_routercluster",
     ),
     why="The release puts all router workers of a worker group on one node, cannot add a group to a cluster that has "
-    "no node yet nor change the scale of one, leaves placements behind when a node, group or cluster is removed, has "
-    "no way to move one, and lists nodes of other clusters.",
+    "no node yet nor change the scale of one, nor remove one while another of the cluster is in use, leaves placements "
+    "behind when a node, group or cluster is removed, has no way to move one, and lists nodes of other clusters.",
     retire="When the released manager places by load, keeps placements in line, and scales and moves on demand.",
     relies_on=(
         "crossbar.master.cluster.routercluster:RouterClusterManager.__init__",
@@ -80,10 +80,11 @@ class PlacingManager:
         return await add_workergroup(self, routercluster_oid, workergroup)
 
     async def remove_routercluster_workergroup(self, routercluster_oid: str, workergroup_oid: str, details=None):
-        from crossbar_cluster.control.routerclusters import refuse_to_remove_group, settle
+        from crossbar_cluster.control.routerclusters import remove_idle_group, settle
 
-        refuse_to_remove_group(self, routercluster_oid, workergroup_oid)
-        removed = await super().remove_routercluster_workergroup(routercluster_oid, workergroup_oid, details)
+        removed = await remove_idle_group(self, routercluster_oid, workergroup_oid, details)
+        if removed is None:
+            removed = await super().remove_routercluster_workergroup(routercluster_oid, workergroup_oid, details)
         await settle(self)
         return removed
 

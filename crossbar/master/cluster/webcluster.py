@@ -19,18 +19,21 @@ MONITOR = Record(
     ),
 )
 
-LISTS = Record(
+MANAGER = Record(
     target="crossbar.master.cluster.webcluster:WebClusterManager",
     kind="subclass",
-    members=("list_webcluster_nodes", "list_webcluster_services"),
-    why="The release lists nodes and web services of other web clusters, too.",
-    retire="When the released manager ends its selections at the last key of the cluster.",
+    members=("list_webcluster_nodes", "list_webcluster_services", "add_webcluster_service"),
+    why="The release lists nodes and web services of other web clusters, too, and adds a web service only to a web "
+    "cluster that is stopped, with all its clients.",
+    retire="When the released manager ends its selections at the last key of the cluster, and takes web services at "
+    "any time.",
+    relies_on=("crossbar.master.cluster.webcluster:WebClusterManager._WEB_SERVICE_CHECKERS",),
 )
 
 
-@LISTS
-class OwnOnlyLists:
-    """Lists what belongs to the web cluster and nothing else."""
+@MANAGER
+class ServingManager:
+    """Lists what belongs to the web cluster and nothing else, and adds web services to one that runs."""
 
     def list_webcluster_nodes(self, webcluster_oid: str, return_names=None, filter_by_status=None, details=None):
         from crossbar_cluster.control.routerclusters import members_only, node_names
@@ -44,6 +47,13 @@ class OwnOnlyLists:
 
         super().list_webcluster_services(webcluster_oid, prefix, details)  # for its errors
         return services_of(self.db, self.schema, webcluster_oid)
+
+    async def add_webcluster_service(self, webcluster_oid: str, path: str, webservice: dict, details=None):
+        from crossbar_cluster.control.webservices import add_service, runs
+
+        if runs(self, webcluster_oid):
+            return await add_service(self, webcluster_oid, path, webservice, details)
+        return await super().add_webcluster_service(webcluster_oid, path, webservice, details)
 
 
 @MONITOR

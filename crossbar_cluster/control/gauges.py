@@ -1,0 +1,30 @@
+"""The control planes of a master in numbers, at the moment when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from crossbar_cluster.control.status import problems_of
+from crossbar_cluster.core import metrics
+
+if TYPE_CHECKING:
+    from crossbar_cluster.control.plane import ControlPlane
+
+
+def gauges_of(planes: Mapping[str, ControlPlane]) -> Iterator[tuple[metrics.Metric, Mapping[metrics.Values, float]]]:
+    """:param planes: by the names of their management realms."""
+    nodes: dict[metrics.Values, float] = {}
+    for realm, plane in planes.items():
+        online = sum(plane.presence.is_online(node.name) for node in plane.configuration.nodes.values())
+        nodes[realm, "online"] = online
+        nodes[realm, "offline"] = len(plane.configuration.nodes) - online
+    yield metrics.NODES, nodes
+    groups = {realm: plane.configuration.groups.values() for realm, plane in planes.items()}
+    yield metrics.PLACEMENTS, {(realm,): sum(len(group.placements) for group in g) for realm, g in groups.items()}
+    shortfalls = {realm: plane.placements.shortfalls for realm, plane in planes.items()}
+    yield metrics.PLACEMENTS_MISSING, {(realm,): sum(s.missing for s in short) for realm, short in shortfalls.items()}
+    yield (
+        metrics.PROBLEMS,
+        {(r,): sum(1 for _ in problems_of(plane, plane.reconcilers.values())) for r, plane in planes.items()},
+    )
