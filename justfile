@@ -1,6 +1,7 @@
 # Everything runs in the virtualenv .venv, which is made when it is missing. Without just: README.md has the plain commands.
 
 python := env("PYTHON", "python3")
+image := env("IMAGE", "crossbar-cluster")
 
 # what there is
 _default:
@@ -29,6 +30,33 @@ bench *args: _venv
 # the other benches: repoint, idle, scale, storm or mesh (just bench-of storm --help)
 bench-of name *args: _venv
     .venv/bin/python bench/{{name}}.py {{args}}
+
+# the image of all nodes, for this machine (just build --build-arg BASE_IMAGE=...)
+build *args:
+    docker build -f docker/Dockerfile -t {{image}} {{args}} .
+
+# the image for AMD64, on whatever machine
+build_amd *args:
+    docker build --platform linux/amd64 -f docker/Dockerfile -t {{image}} {{args}} .
+
+# the image for ARM64, on whatever machine
+build_arm *args:
+    docker build --platform linux/arm64 -f docker/Dockerfile -t {{image}} {{args}} .
+
+# push the image to where its name says (IMAGE=registry/name:tag just push)
+push:
+    docker push {{image}}
+
+# build the image on a base made here, and try docker-compose.yml (root, Docker, debootstrap; some minutes)
+test-image *args: _venv
+    LAB_IMAGE_TESTS=1 .venv/bin/python -m pytest -n 0 test/image {{args}}
+
+# pin anew all that the image installs
+lock: _venv
+    .venv/bin/pip install --quiet pip-tools
+    CUSTOM_COMPILE_COMMAND="just lock" .venv/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+        --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+        -c docker/constraints.txt -o docker/requirements.lock setup.py
 
 # regenerate fingerprints.json and PATCHES.md after a patch or its record has changed
 fingerprints: _venv

@@ -1,0 +1,30 @@
+#!/bin/sh
+# The entry point of the image: sees to it that a node has what it starts with, and becomes `crossbar`.
+set -eu
+
+case "${1:-} ${2:-}" in
+"master start")
+    # what the built-in configuration would fetch from the Internet is left out, unless there is another configuration
+    mkdir -p "$CROSSBAR_DIR"
+    [ -e "$CROSSBAR_DIR/config.json" ] || cp /opt/crossbar/share/master.json "$CROSSBAR_DIR/config.json"
+    ;;
+"edge start")
+    [ -e "$CROSSBAR_DIR/key.priv" ] || crossbar edge keys --cbdir="$CROSSBAR_DIR" >/dev/null
+    # to be paired: the public key, and never the private one, goes where the master looks for those of new nodes
+    if [ -n "${CROSSBAR_CLUSTER_SHOW_KEY_IN:-}" ]; then
+        shown=$CROSSBAR_CLUSTER_SHOW_KEY_IN/${CROSSBAR_NODE_ID:-$(hostname)}
+        mkdir -p "$shown"
+        cp "$CROSSBAR_DIR/key.pub" "$shown/key.pub"
+    fi
+    ;;
+"superuser init")
+    # makes the superuser's key pair once; the public key is for the master
+    [ -e "$HOME/.crossbar/default.priv" ] || crossbar shell init --yes
+    mkdir -p "$CROSSBAR_CLUSTER_SHOW_KEY_IN/superuser"
+    cp "$HOME/.crossbar/default.pub" "$CROSSBAR_CLUSTER_SHOW_KEY_IN/superuser/default.pub"
+    exit 0
+    ;;
+esac
+# a container that was killed leaves its process id file behind, and in the next one it is the number of this process
+rm -f "$CROSSBAR_DIR/node.pid"
+exec crossbar "$@"
