@@ -193,9 +193,7 @@ async def test_clients_come_back_whatever_container_is_made_anew(composed: Compo
         unconcerned = await client(other_port, other_realm)
         composed.compose("up", "-d", "--no-deps", "--force-recreate", node)
         await served(port, realm)
-        assert await unconcerned.call("wamp.session.count") >= 1, (
-            f"{node} has cost an unconcerned client"
-        )
+        assert await unconcerned.call("wamp.session.count") >= 1, f"{node} has cost an unconcerned client"
         await unconcerned.close()
     for port in PORTS:
         for realm in REALMS:
