@@ -101,6 +101,21 @@ class CallForwarding:
         return self._bridge.call(LOCAL + name, *args, **kwargs)
 
 
+def unless_starting(procedure: str, called: Any) -> Any:
+    """Let it be no error that a worker which is being started cannot be told its node's name: it is started with it.
+
+    :param called: a call of the node's to one of its workers: fires with the answer.
+    """
+    if procedure.endswith(".set_node_id"):
+        called.addErrback(_unless_no_such_procedure)
+    return called
+
+
+def _unless_no_such_procedure(failure: Any) -> Any:
+    is_starting = failure.check(ApplicationError) and failure.value.error == ApplicationError.NO_SUCH_PROCEDURE
+    return None if is_starting else failure
+
+
 def tell_worker_gone(bridge: Any) -> None:
     """Tell the master that a session of this node's own router has ended, which is how a worker's end shows first.
 

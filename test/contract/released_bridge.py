@@ -200,3 +200,18 @@ def test_the_router_gives_a_prefix_to_the_newcomer_and_the_late_end_of_the_old_s
     dealer.detach(old)
     observation = dealer._registration_map.best_matching_observation("a.node1.get_status")
     assert list(observation.observers) == [new]
+
+
+@pytest.mark.parametrize(
+    ("procedure", "error", "told"),
+    [
+        ("crossbar.worker.w1.set_node_id", ApplicationError.NO_SUCH_PROCEDURE, []),
+        ("crossbar.worker.w1.set_node_id", ApplicationError.CANCELED, [ApplicationError.CANCELED]),
+        ("crossbar.worker.w1.get_status", ApplicationError.NO_SUCH_PROCEDURE, [ApplicationError.NO_SUCH_PROCEDURE]),
+    ],
+)
+def test_a_worker_that_is_starting_need_not_be_told_its_nodes_name(procedure, error, told):
+    failures = []
+    called = bridging.unless_starting(procedure, fail(ApplicationError(error)))
+    called.addErrback(lambda failure: failures.append(failure.value.error))
+    assert failures == told

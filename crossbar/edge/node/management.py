@@ -32,17 +32,21 @@ BRIDGE = Record(
         "_start_event_forwarding",
         "_stop_event_forwarding",
         "_start_cfc_heartbeat",
+        "call",
     ),
     why=(
         "A node that reconnects before the master has noticed the end of its former session is refused every "
         "registration and stays unmanageable. The master learns that a worker has ended only by asking. "
-        "Each reconnect within 5 s leaves one more heartbeat loop running."
+        "Each reconnect within 5 s leaves one more heartbeat loop running. A worker that is being started while its "
+        "node joins is told the node's name before it can be called: an INTERNAL ERROR, with a traceback."
     ),
     retire="When a released node takes its registrations over, tells of ended workers, and keeps one heartbeat loop.",
     relies_on=(
         "crossbar.edge.node.management:NodeManagementBridgeSession._stop_cfc_heartbeat",
         "crossbar.edge.node.management:NodeManagementBridgeSession._translate_uri",
         "crossbar.edge.node.node:FabricNodeControllerSession.get_status",
+        "crossbar.edge.node.node:FabricNode.boot",
+        "crossbar.node.controller:NodeController._start_native_worker",
         "crossbar.router.dealer:Dealer.processRegister",
         "crossbar.router.dealer:Dealer.detach",
         "crossbar.router.observation:UriObservationMap.drop_observer",
@@ -96,6 +100,11 @@ class TakingOverBridge:
 
     def detach_manager(self):
         return self._changing.run(super().detach_manager)
+
+    def call(self, procedure, *args, **kwargs):
+        from crossbar_cluster.node.bridge import unless_starting
+
+        return unless_starting(procedure, super().call(procedure, *args, **kwargs))
 
     def _start_call_forwarding(self):
         from twisted.internet import reactor
