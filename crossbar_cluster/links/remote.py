@@ -106,7 +106,12 @@ def _payload(message: Any) -> dict[str, Any]:
 
 def publish_for_link(publish: Publish, who: Identity) -> Publish:
     """A client's publication as it goes over links: with whom it is from, and whom it is for."""
-    return Publish(
+    return _publication(Publish, publish, [who])
+
+
+def _publication(kind: type[Publish], publish: Publish, forward_for: list[Identity] | None = None) -> Publish:
+    """A publication anew, without what is between a client and its router (acknowledge, exclude_me, retain)."""
+    return kind(
         publish.request,
         publish.topic,
         exclude=publish.exclude,
@@ -116,7 +121,7 @@ def publish_for_link(publish: Publish, who: Identity) -> Publish:
         eligible_authid=publish.eligible_authid,
         eligible_authrole=publish.eligible_authrole,
         transaction_hash=publish.transaction_hash,
-        forward_for=[who],
+        forward_for=forward_for,
         **_payload(publish),
     )
 
@@ -137,18 +142,7 @@ class RemoteClients:
         """A publication of one of them."""
         who = _identity_in(message)
         if who is not None:
-            forwarded = ForwardedPublish(
-                message.request,
-                message.topic,
-                exclude=message.exclude,
-                exclude_authid=message.exclude_authid,
-                exclude_authrole=message.exclude_authrole,
-                eligible=message.eligible,
-                eligible_authid=message.eligible_authid,
-                eligible_authrole=message.eligible_authrole,
-                transaction_hash=message.transaction_hash,
-                **_payload(message),
-            )
+            forwarded = _publication(ForwardedPublish, message)
             publisher = RemoteSession(who, self._router.realm, Nowhere())
             self._router._broker.processPublish(publisher, forwarded)
 
