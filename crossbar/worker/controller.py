@@ -78,11 +78,11 @@ def shutdown(wrapped, instance, args, kwargs):
 
 
 def _draining(controller):
-    if hasattr(controller, "get_router_realms"):
+    if controller.WORKER_TYPE == "router":
         from crossbar_cluster.node.router_draining import RouterDraining
 
         return RouterDraining(controller)
-    if hasattr(controller, "get_proxy_routes"):
+    if controller.WORKER_TYPE == "proxy":
         from crossbar_cluster.proxy.draining import ProxyDraining
 
         return ProxyDraining(controller)

@@ -12,6 +12,7 @@ from typing import Any
 
 from crossbar_cluster.core import metrics
 from crossbar_cluster.core.metrics import METRICS, Metric, Values
+from crossbar_cluster.node.draining import is_draining
 
 MASTER = "master"
 
@@ -50,7 +51,7 @@ def _listening(controller: Any) -> dict[str, Any]:
     # a worker that is draining keeps transports whose port it has closed: those do not know where they were
     at = [port.getHost() for port in ports if port is not None and port.connected and not port.disconnecting]
     listeners = [host.port if hasattr(host, "port") else os.path.basename(os.fsdecode(host.name)) for host in at]
-    return {"listeners": listeners, "draining": bool(vars(controller).get("_cluster_draining"))}
+    return {"listeners": listeners, "draining": is_draining(controller)}
 
 
 def _sessions_of(controller: Any) -> Iterator[tuple[str, Any]]:

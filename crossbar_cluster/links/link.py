@@ -29,6 +29,7 @@ from autobahn.wamp.message import (
     Unsubscribe,
     Unsubscribed,
 )
+from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
@@ -45,9 +46,7 @@ from crossbar_cluster.node.handshake import Handshake, NotJoined, Principal, Pro
 
 CONNECT_WITHIN_S = 2.0
 JOIN_WITHIN_S = 5.0
-FIRST_RETRY_S = 0.1
-RETRY_AT_MOST_S = 1.5
-RETRY_GROWTH = 1.6
+_BACKOFF = backoffPolicy(initialDelay=0.1, maxDelay=1.5, factor=1.6, jitter=lambda: 0.0)
 #: How often the other router is asked whether it is there.
 PING_EACH_S = 1.0
 #: One that is not heard of for so long is taken for gone, on either end. That is sooner than proxies give a router up
@@ -301,9 +300,8 @@ class Link:
             if self._dialler.reactor.seconds() - began_s > SILENT_S:
                 failures = 0
             self._lost(why)
-            pause_s = min(FIRST_RETRY_S * RETRY_GROWTH**failures, RETRY_AT_MOST_S)
-            failures = min(failures + 1, 20)
-            await deferLater(self._dialler.reactor, pause_s * uniform(0.7, 1.0))
+            await deferLater(self._dialler.reactor, _BACKOFF(failures) * uniform(0.7, 1.0))
+            failures += 1
 
     async def _once(self) -> str:
         """One session. :returns: why it has ended. :raises NotJoined:"""

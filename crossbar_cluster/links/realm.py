@@ -21,7 +21,7 @@ from crossbar_cluster.core.router import RLINK_ROLE
 from crossbar_cluster.links.link import SILENT_S, Dialler, Link, PeerFailed, Target
 from crossbar_cluster.links.peer import NamingTransport, Peer, identity
 from crossbar_cluster.links.remote import ForwardedPublish, publish_for_link
-from crossbar_cluster.node.router_worker import end_session
+from crossbar_cluster.node.router_worker import end_or_tell
 
 #: Meta events that are of the realm and not of one router: they go over links.
 REALM_WIDE = ("wamp.session.on_join", "wamp.session.on_leave")
@@ -194,10 +194,7 @@ class RealmLinks:
             self._watching = self._reactor.callLater(WATCH_EACH_S, self._watch)
 
     def _end(self, peer: Peer, why: str) -> None:
-        try:
-            end_session(peer.session, why)
-        except Exception as e:  # nothing else is to fail for it
-            self.router.log.error("The link of {node} could not be ended: {error!r}", node=peer.node, error=e)
+        end_or_tell(self.router.log, peer.session, why, f"The link of {peer.node}")
 
     # -- links that lead to others ------------------------------------------------------------------------------
 

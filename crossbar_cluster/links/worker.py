@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from autobahn.wamp.exception import ApplicationError, TransportLost
+from autobahn.wamp.exception import ApplicationError
 
 from crossbar_cluster.core.address import parse_address
 from crossbar_cluster.core.proxy import RouterLife
@@ -12,6 +12,7 @@ from crossbar_cluster.links.link import Dialler, Target
 from crossbar_cluster.links.realm import RealmLinks
 from crossbar_cluster.node.handshake import ProxyNode
 from crossbar_cluster.node.key import node_key
+from crossbar_cluster.node.telling import tell_master
 
 
 class WorkerLinks:
@@ -82,23 +83,24 @@ class WorkerLinks:
 
     def _changed(self) -> None:
         """Have the master look: it shows operators which links are not up."""
-        controller = self._controller
-        try:
-            controller.publish(f"{controller._uri_prefix}.on_router_link_changed", controller.config.extra.worker)
-        except TransportLost:  # the node is about to end
-            return
+        tell_master(self._controller, "on_router_link_changed", self._controller.config.extra.worker)
 
 
 def realm_started(worker: Any, router: Any) -> None:
     """:param worker: the release's controller of the process; None: it has none. :param router: its ``Router``."""
-    if hasattr(worker, "start_router_realm_link"):  # a router worker; proxies and node controllers have realms, too
+    if _is_router(worker):
         links_of(worker).realm_started(router.links)
 
 
 def realm_stopped(worker: Any, name: str) -> None:
     """:param worker: as for `realm_started`."""
-    if hasattr(worker, "start_router_realm_link"):
+    if _is_router(worker):
         links_of(worker).realm_stopped(name)
+
+
+def _is_router(worker: Any) -> bool:
+    """Proxies and node controllers have realms, too, for themselves."""
+    return getattr(worker, "WORKER_TYPE", None) == "router"
 
 
 def _problem(realm: RealmLinks, link_id: str) -> str:

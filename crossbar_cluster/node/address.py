@@ -10,12 +10,10 @@ from typing import Any
 
 from crossbar_cluster.core.address import VARIABLE, AddressClaim, InvalidAddress, describe
 from crossbar_cluster.node import settings
-from crossbar_cluster.node.draining import VARIABLE as DRAIN_VARIABLE
-from crossbar_cluster.node.draining import drain_seconds
 
 #: Variables that a worker needs of its node, whatever else it inherits. (Router workers are started with
 #: ``PYTHONPATH`` and nothing more.)
-PASSED_TO_WORKERS = (VARIABLE, "CROSSBAR_CLUSTER", DRAIN_VARIABLE, *(switch.variable for switch in settings.SWITCHES))
+PASSED_TO_WORKERS = (VARIABLE, "CROSSBAR_CLUSTER", *(setting.variable for setting in settings.OF_WORKERS))
 
 
 def refuse_invalid_environment(environ: Mapping[str, str]) -> None:
@@ -26,7 +24,6 @@ def refuse_invalid_environment(environ: Mapping[str, str]) -> None:
     try:
         AddressClaim.from_environment(environ)
         settings.check(environ)
-        drain_seconds(environ)
     except (InvalidAddress, settings.InvalidSetting) as e:
         print(f"Cannot start this node: {e}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -31,8 +31,9 @@ from crossbar_cluster.core.proof import (
     nonce_in,
 )
 from crossbar_cluster.core.router import RLINK_ROLE
+from crossbar_cluster.node.draining import is_draining
 from crossbar_cluster.node.key import node_key
-from crossbar_cluster.node.router_worker import LIFE
+from crossbar_cluster.node.router_worker import LIFE, auth_of
 from crossbar_cluster.node.settings import UNPROVEN_PROXIES
 
 #: The role of what runs within a router. Nobody who connects has it.
@@ -224,7 +225,7 @@ class BackendAuth:
             raise Denied(why, ApplicationError.NO_SUCH_ROLE)
         if claim.authrole == TRUSTED_ROLE or not self._worker.has_role(claim.realm, claim.authrole):
             raise Denied(f"realm {claim.realm} has no role {claim.authrole}", ApplicationError.NO_SUCH_ROLE)
-        if getattr(self._worker, "_cluster_drained", False) and not is_link:
+        if not is_link and is_draining(self._worker):
             raise Denied("this router is about to end: try another one", UNAVAILABLE)
         awaited = None if is_link else self._worker._router_factory.get(claim.realm).links.awaited()
         if awaited:
@@ -248,8 +249,8 @@ def client_of(session: Any) -> Claim | None:
 
 
 def _claim_of(session: Any) -> Claim | None:
-    auth = getattr(getattr(session, "_pending_auth", None), "_backend_auth", None)
-    return auth.claim if isinstance(auth, BackendAuth) else None
+    auth: BackendAuth | None = auth_of(session)
+    return auth.claim if auth is not None else None
 
 
 def linked_worker_of(session: Any) -> tuple[str, str] | None:

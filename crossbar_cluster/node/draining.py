@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -17,11 +17,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import deferLater
 
-from crossbar_cluster.node.settings import InvalidSetting
+from crossbar_cluster.node.settings import DRAIN
 
-VARIABLE = "CROSSBAR_CLUSTER_DRAIN_SECONDS"
-DEFAULT_S = 5.0
-AT_MOST_S = 15.0  #: the release kills a worker that takes longer than 20 s to end
 LOOK_EACH_S = 0.05
 #: So many clients are asked at once: all of them come to the others.
 AT_ONCE = 50
@@ -31,7 +28,7 @@ class Draining(Protocol):
     """What is drained."""
 
     def begin(self) -> None:
-        """Take no new clients from now on."""
+        """Take no new clients from now on. (That it is draining, `is_draining` says already.)"""
 
     def clients(self) -> Iterable[Any]:
         """Those that are there."""
@@ -41,18 +38,6 @@ class Draining(Protocol):
 
     def dismiss(self, client: Any) -> None:
         """Ask a client to come back, elsewhere."""
-
-
-def drain_seconds(environ: Mapping[str, str]) -> float:
-    """How long clients may take to finish. :raises InvalidSetting: the variable holds no such time."""
-    value = environ.get(VARIABLE, "").strip()
-    try:
-        seconds = float(value) if value else DEFAULT_S
-    except ValueError:
-        seconds = -1.0
-    if not 0.0 <= seconds <= AT_MOST_S:
-        raise InvalidSetting(f"{VARIABLE}: {value!r} is no time from 0 to {AT_MOST_S:g} s.")
-    return seconds
 
 
 async def drain(worker: Draining, within_s: float, reactor: Any, log: Any) -> None:
@@ -82,6 +67,11 @@ def _dismiss(worker: Draining, client: Any, log: Any) -> None:
         log.debug("a client could not be asked to come back: {error!r}", error=e)
 
 
+def is_draining(controller: Any) -> bool:
+    """Whether a worker has been told to end. :param controller: of the worker."""
+    return "_cluster_draining" in vars(controller)
+
+
 def before_end(controller: Any, draining: Draining | None, end: Callable[[], Any]) -> Any:
     """End a worker, once it has been drained.
 
@@ -89,10 +79,10 @@ def before_end(controller: Any, draining: Draining | None, end: Callable[[], Any
     :param draining: None: there is nothing to be drained.
     :param end: ends it.
     """
-    if draining is None or vars(controller).get("_cluster_draining"):
+    if draining is None or is_draining(controller):
         return end()
     vars(controller)["_cluster_draining"] = True
-    seconds = drain_seconds(os.environ)
+    seconds = DRAIN.read(os.environ)
     drained: Deferred[Any] = succeed(None)
     drained.addCallback(lambda _: Deferred.fromCoroutine(drain(draining, seconds, controller._reactor, controller.log)))
     drained.addErrback(lambda failure: controller.log.failure("Not drained: {log_failure.value}", failure=failure))

@@ -17,8 +17,7 @@ class RouterDraining:
         self._controller = controller
 
     def begin(self) -> None:
-        """Whoever comes now is refused (`node.backend_auth`): proxies try the next router."""
-        self._controller._cluster_drained = True
+        """Nothing is to be done: `node.backend_auth` refuses whoever comes now, and proxies try the next router."""
 
     def clients(self) -> Iterator[Any]:
         for realm in self._controller.realms.values():

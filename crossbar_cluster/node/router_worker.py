@@ -115,14 +115,10 @@ def _end_foreign_sessions(log: Any, router: Any) -> int:
     """
     ended = 0
     for session in list(router._session_id_to_session.values()):
-        auth = getattr(getattr(session, "_pending_auth", None), "_backend_auth", None)
-        if auth is None or auth.may_connect:
-            continue
-        try:
-            end_session(session, f"node {auth.claim.node} may not connect any more")
-            ended += 1
-        except Exception as e:  # nobody asks again for the others
-            log.error("A session of node {node} could not be ended: {error!r}", node=auth.claim.node, error=e)
+        auth = auth_of(session)
+        if auth is not None and not auth.may_connect:
+            node = f"node {auth.claim.node}"
+            ended += end_or_tell(log, session, f"{node} may not connect any more", f"A session of {node}")
     return ended
 
 
@@ -136,14 +132,30 @@ def end_realm(router: Any) -> list[int]:
 
     sessions = {i: s for i, s in router._session_id_to_session.items() if isinstance(s, RouterSession)}
     for session in sessions.values():
-        try:
-            end_session(session, f"realm {router.realm} is stopped")
-        except Exception as e:  # the others, and the realm, are to end all the same
-            router.log.error("A session of realm {realm} could not be ended: {error!r}", realm=router.realm, error=e)
+        end_or_tell(router.log, session, f"realm {router.realm} is stopped", f"A session of realm {router.realm}")
     return list(sessions)
 
 
-def end_session(session: Any, why: str) -> None:
+def end_or_tell(log: Any, session: Any, why: str, what: str) -> bool:
+    """End a session (`_end`); what goes wrong with it is logged, for nothing else is to fail for it.
+
+    :param what: "A session of ...", for people.
+    :returns: whether it has ended.
+    """
+    try:
+        _end(session, why)
+    except Exception as e:
+        log.error("{what} could not be ended: {error!r}", what=what, error=e)
+        return False
+    return True
+
+
+def auth_of(session: Any) -> Any:
+    """What has let a session in (`node.backend_auth.BackendAuth`); None: it is not one that comes from another node."""
+    return getattr(getattr(session, "_pending_auth", None), "_backend_auth", None)
+
+
+def _end(session: Any, why: str) -> None:
     """Tell a session to leave, as if it had answered, and close its connection. It may have been told before."""
     transport = session._transport
     try:

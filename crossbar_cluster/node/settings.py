@@ -63,6 +63,26 @@ class BindAddress:
             ) from None
 
 
+@dataclass(frozen=True)
+class Seconds:
+    """A variable with a time; not set or empty: the default."""
+
+    variable: str
+    default_s: float
+    most_s: float
+
+    def read(self, environ: Mapping[str, str]) -> float:
+        """:raises InvalidSetting: it holds something else, or more."""
+        value = environ.get(self.variable, "").strip()
+        try:
+            seconds = float(value) if value else self.default_s
+        except ValueError:
+            seconds = -1.0
+        if not 0.0 <= seconds <= self.most_s:
+            raise InvalidSetting(f"{self.variable}: {value!r} is no time from 0 to {self.most_s:g} s.")
+        return seconds
+
+
 def _shown(value: str) -> str:
     return repr(value if len(value) <= 80 else f"{value[:80]}...")
 
@@ -73,15 +93,19 @@ LISTEN = Switch("CROSSBAR_CLUSTER_LISTEN", ("address", "all"))
 UNPROVEN_PROXIES = Switch("CROSSBAR_CLUSTER_UNPROVEN_PROXIES", ("refuse", "accept"))
 #: Proxy nodes: what becomes of routers that cannot prove theirs, when the master says that they run the plain release.
 UNPROVEN_ROUTERS = Switch("CROSSBAR_CLUSTER_UNPROVEN_ROUTERS", ("accept", "refuse"))
+#: Router and proxy nodes: how long clients may take to finish when a worker ends (`node.draining`). The release kills a
+#: worker that takes longer than 20 s to end.
+DRAIN = Seconds("CROSSBAR_CLUSTER_DRAIN_SECONDS", default_s=5.0, most_s=15.0)
 
 #: Every node: where its health is to be asked for (`crossbar_cluster.health`).
 HEALTH_PORT = PortNumber("CROSSBAR_HEALTH_PORT")
 HEALTH_ADDRESS = BindAddress("CROSSBAR_HEALTH_ADDRESS")
 
-SWITCHES = (LISTEN, UNPROVEN_PROXIES, UNPROVEN_ROUTERS)
+#: What workers read, too.
+OF_WORKERS = (LISTEN, UNPROVEN_PROXIES, UNPROVEN_ROUTERS, DRAIN)
 
 
 def check(environ: Mapping[str, str]) -> None:
     """:raises InvalidSetting: one of the variables holds something that means nothing."""
-    for setting in (*SWITCHES, HEALTH_PORT, HEALTH_ADDRESS):
+    for setting in (*OF_WORKERS, HEALTH_PORT, HEALTH_ADDRESS):
         setting.read(environ)

@@ -30,7 +30,7 @@ from crossbar_cluster.node.handshake import (
 )
 from crossbar_cluster.node.key import node_key
 from crossbar_cluster.node.settings import UNPROVEN_ROUTERS
-from crossbar_cluster.proxy.unreachable import REPORT_EACH_S, report_unreachable
+from crossbar_cluster.node.telling import tell_master
 from crossbar_cluster.proxy.watch import WITHIN_S, Watch
 
 #: How long a client waits for a backend that is up.
@@ -41,6 +41,8 @@ NEW_S = 30.0
 JOIN_WITHIN_S = 10.0
 #: How long a client waits altogether: an attempt that begins within `WAIT_S` has its full time.
 ANSWER_WITHIN_S = WAIT_S + JOIN_WITHIN_S
+#: The master is told of a backend that cannot be reached at most once in this time: one that stays away is no news.
+REPORT_EACH_S = 2.0
 #: Between a client's attempts. A router that refuses may be about to start the realm or role, or to hear of this proxy.
 RETRY_PAUSE_S = 0.4
 
@@ -334,7 +336,7 @@ class BackendPool:
             self._log.error("Backend {backend}: {problem}: no client is sent there", backend=backend.id, problem=error)
         due = isinstance(error, WrongRouter | Unreachable) and self._reports.due(backend.id, self._reactor.seconds())
         if due:
-            report_unreachable(self._controller, backend.id)
+            tell_master(self._controller, "on_backend_unreachable", backend.id)  # the router may be elsewhere by now
         news = backend.failed(str(error))
         if isinstance(error, Refused):  # it is there: who is on it stays
             if news:
