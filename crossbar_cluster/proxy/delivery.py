@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from autobahn.exception import Disconnected
 from autobahn.twisted.rawsocket import WampRawSocketProtocol
 from autobahn.wamp.exception import ApplicationError, TransportLost
 from autobahn.wamp.message import (
@@ -57,7 +58,10 @@ def deliver(transport: Any, message: Any) -> None:
         # never gets, so that the connection is of no use any more: that error goes up.
         if transport._perMessageCompress is None:
             _check_size(payload, transport.maxMessagePayloadSize)
-        transport.sendMessage(payload, is_binary)
+        try:
+            transport.sendMessage(payload, is_binary)
+        except Disconnected as e:  # it is being closed, and still has its session
+            raise TransportLost from e
     elif isinstance(transport, WampRawSocketProtocol):
         payload, _ = _serialized(transport, message)
         _check_size(payload, transport._max_len_send)

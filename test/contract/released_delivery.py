@@ -83,6 +83,10 @@ class Wire:
         return messages
 
     @property
+    def written_bytes(self):
+        return len(self._written.value())
+
+    @property
     def closed(self):
         """Code and reason of a WebSocket's close frame."""
         data = self._written.value()
@@ -271,6 +275,17 @@ def test_nothing_is_said_to_a_client_that_has_gone(attached):
     attached.is_told(Event(1, 1, args=["x"]))
     attached.says(Call(1, "test.call", args=[SURROGATE]))
     assert not attached.client.sent
+
+
+def test_nothing_is_said_to_a_client_whose_websocket_is_being_closed():
+    """Its session is there until the client has answered the close frame."""
+    attached = Attached(websocket(), to_router())
+    attached.client.protocol.sendClose(1000)
+    assert attached.client.closed[0] == 1000 and attached.client.protocol._session is not None
+    said = attached.client.written_bytes
+    attached.is_told(Event(1, 1, args=["x"]))
+    attached.says(Call(1, "test.call", args=[SURROGATE]))
+    assert attached.client.written_bytes == said
 
 
 def test_what_a_client_says_while_its_router_is_being_lost_is_no_error(attached):
