@@ -526,6 +526,8 @@ async def test_retained_events_are_kept_by_the_router_that_they_were_published_o
         options = SubscribeOptions(get_retained=True)
         await client.subscribe(events[client].append, "lab.retained", options=options)
     await holds(lambda: events[one] == [17])
+    # a link shows in turn what is subscribed: the router of one knows of the other's subscription when it knows of this
+    await collect(other, "lab.retained.known", [one])
     one.publish("lab.retained", "end", options=PublishOptions(exclude_me=False))
     await holds(lambda: bool(events[other]))
     assert events[other] == ["end"]
