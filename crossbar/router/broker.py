@@ -26,10 +26,7 @@ class LinkedBroker:
     """What other routers are sent is in `crossbar_cluster.links.realm`."""
 
     def processPublish(self, session, publish):
-        from crossbar_cluster.links.realm import may_forward
-
-        if not may_forward(session):
-            publish.forward_for = None
+        self._router.links.deny_forwarding(session, publish)
         publish._router_internal = (session._session_id, session._authid, session._authrole)
         super().processPublish(session, publish)
 

@@ -42,7 +42,7 @@ class AnsweringOnce:
 LINKED = Record(
     target="crossbar.router.dealer:Dealer",
     kind="subclass",
-    members=("processCall", "_call", "processCancel", "processYield", "processInvocationError"),
+    members=("__init__", "processCall", "_call", "processCancel", "processYield", "processInvocationError"),
     why=(
         "In the release a call that has come over a link can be sent over the next one, where it is dropped: the "
         "caller gets a null for an answer. One that is more than the link, or any connection, takes is never answered. "
@@ -66,51 +66,42 @@ LINKED = Record(
 class LinkedDealer:
     """Who may be called for a client of another router is in `crossbar_cluster.links.callees`."""
 
-    def processCall(self, session, call):
-        from crossbar_cluster.links.realm import is_linked, may_forward
+    def __init__(self, *args, **kwargs):
+        from crossbar_cluster.links import callees
+        from crossbar_cluster.links.realm import UNSENDABLE
 
-        if not may_forward(session):
-            call.forward_for = None
-        if is_linked(session):
-            self._router.links.asked(session)
+        super().__init__(*args, **kwargs)
+        # once: an import statement for each call costs as much as what it is for
+        self._callees, self._unsendable = callees, UNSENDABLE
+
+    def processCall(self, session, call):
+        self._router.links.deny_forwarding(session, call)
+        self._router.links.asked(session)
         super().processCall(session, call)
 
     def _call(self, session, call, registration, authorization, is_queued_call=False):
-        from crossbar_cluster.links.callees import fail, for_call
-        from crossbar_cluster.links.realm import UNSENDABLE
-
-        registration = for_call(self, session, call, registration)
+        registration = self._callees.for_call(self, session, call, registration)
         if registration is None:
             return False
         try:
             return super()._call(session, call, registration, authorization, is_queued_call)
-        except UNSENDABLE as e:
-            fail(self, self._invocations_by_call.get((session._session_id, call.request)), e)
+        except self._unsendable as e:
+            self._callees.fail(self, self._invocations_by_call.get((session._session_id, call.request)), e)
             return False
 
     def processCancel(self, session, cancel):
-        from crossbar_cluster.links.realm import may_forward
-
-        if not may_forward(session):
-            cancel.forward_for = None
+        self._router.links.deny_forwarding(session, cancel)
         super().processCancel(session, cancel)
 
     def processYield(self, session, yield_):
-        from crossbar_cluster.links.callees import fail
-        from crossbar_cluster.links.realm import UNSENDABLE, may_forward
-
-        if not may_forward(session):
-            yield_.forward_for = None
+        self._router.links.deny_forwarding(session, yield_)
         try:
             super().processYield(session, yield_)
-        except UNSENDABLE as e:
-            fail(self, self._invocations.get(yield_.request), e)
+        except self._unsendable as e:
+            self._callees.fail(self, self._invocations.get(yield_.request), e)
 
     def processInvocationError(self, session, error):
-        from crossbar_cluster.links.callees import fail
-        from crossbar_cluster.links.realm import UNSENDABLE
-
         try:
             super().processInvocationError(session, error)
-        except UNSENDABLE as e:
-            fail(self, self._invocations.get(error.request), e, counted=False)
+        except self._unsendable as e:
+            self._callees.fail(self, self._invocations.get(error.request), e, counted=False)

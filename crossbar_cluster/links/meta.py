@@ -12,6 +12,7 @@ from typing import Any
 from autobahn.wamp.exception import ApplicationError
 from twisted.internet.defer import Deferred
 
+from crossbar_cluster.core.mirror import Kind
 from crossbar_cluster.links.realm import RealmLinks, is_linked, is_local
 
 #: What routers ask of each other: who has subscribed or registered something.
@@ -25,8 +26,13 @@ def realm_wide(service: Any, details: Any) -> RealmLinks | None:
     :param details: of the call; the caller is a client, another router, or the management of this node.
     """
     links: RealmLinks = service._router.links
-    caller = service._router._session_id_to_session.get(details.caller) if details is not None else None
+    caller = _caller(service, details)
     return links if links.links and caller is not None and not is_linked(caller) else None
+
+
+def _caller(service: Any, details: Any) -> Any:
+    """The session that has called; None: it is not known, or has left."""
+    return service._router._session_id_to_session.get(details.caller) if details is not None else None
 
 
 def gathered(links: RealmLinks | None, mine: Any, combine: Callable[[list[Any]], Any], *asked: Any) -> Any:
@@ -65,7 +71,7 @@ def observers(service: Any, links: RealmLinks | None, kind: str, observation_id:
     :param kind: "registration" or "subscription".
     :param found: those on this router, links to others included.
     """
-    observation = _map(service, kind).get_observation_by_id(observation_id)
+    observation = service._router.links.observations(Kind(kind)).get_observation_by_id(observation_id)
     mine = _without_links(observation, found)
     return gathered(links, mine, concatenated, OBSERVERS, kind, observation.uri, observation.match)
 
@@ -75,16 +81,11 @@ def observers_here(service: Any, kind: str, uri: str, match: str, details: Any) 
 
     :raises ApplicationError: somebody else asks.
     """
-    caller = service._router._session_id_to_session.get(details.caller) if details is not None else None
+    caller = _caller(service, details)
     if caller is None or not is_linked(caller):
         raise ApplicationError(ApplicationError.NOT_AUTHORIZED, "only routers of the realm ask this of each other")
-    observation = _map(service, kind).get_observation(uri, match)
+    observation = service._router.links.observations(Kind(kind)).get_observation(uri, match)
     return [o._session_id for o in observation.observers if is_local(o)] if observation else []
-
-
-def _map(service: Any, kind: str) -> Any:
-    router = service._router
-    return router._dealer._registration_map if kind == "registration" else router._broker._subscription_map
 
 
 def _without_links(observation: Any, found: list[int]) -> list[int]:

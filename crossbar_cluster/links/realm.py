@@ -7,6 +7,7 @@ dealer (what clients subscribe, register, publish and call), by peers that join 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from autobahn.exception import PayloadExceededError
@@ -32,16 +33,13 @@ WATCH_EACH_S = 0.5
 TOLD_EACH_S = 60.0
 #: What is raised for a message that is more than a connection takes, or that cannot be written down.
 UNSENDABLE = (PayloadExceededError, SerializationError, CBOREncodeError, TypeError, ValueError)
+#: Roles whose sessions may say that they speak for others: routers may, and what runs within this one.
+_FORWARDING = (RLINK_ROLE, "trusted")
 
 
 def is_linked(session: Any) -> bool:
     """Whether a session is that of another router of the group. No client has its role."""
     return getattr(session, "_authrole", None) == RLINK_ROLE
-
-
-def may_forward(session: Any) -> bool:
-    """Whether a session may say that it speaks for others: routers may, and what runs within this one."""
-    return session._authrole in (RLINK_ROLE, "trusted")
 
 
 class RealmLinks:
@@ -60,19 +58,21 @@ class RealmLinks:
         self._publication: Any = None  #: that is being sent over links, and
         self._sent: set[Any] = set()  #: over which it has been: it may match several subscriptions
         self._told = Seldom(TOLD_EACH_S)
-        router._broker._subscription_map.watcher = lambda found: self.observed(Kind.SUBSCRIPTION, found)
-        router._dealer._registration_map.watcher = lambda found: self.observed(Kind.REGISTRATION, found)
+        for kind in Kind:
+            self.observations(kind).watcher = partial(self.observed, kind)
 
     # -- what clients of this router have -----------------------------------------------------------------------
 
+    def observations(self, kind: Kind) -> Any:
+        """The release's ``UriObservationMap`` of what is subscribed or registered on this router."""
+        if kind is Kind.SUBSCRIPTION:
+            return self.router._broker._subscription_map
+        return self.router._dealer._registration_map
+
     def shown(self) -> Iterator[tuple[Key, str]]:
         """Everything that is to be shown to other routers, as in `core.mirror.Mirror.want`."""
-        maps = (
-            (Kind.SUBSCRIPTION, self.router._broker._subscription_map),
-            (Kind.REGISTRATION, self.router._dealer._registration_map),
-        )
-        for kind, observations in maps:
-            for observation in observations._observation_id_to_observation.values():
+        for kind in Kind:
+            for observation in self.observations(kind)._observation_id_to_observation.values():
                 invoke = _shown_as(kind, observation)
                 if invoke is not None:
                     yield Key(kind, observation.uri, observation.match), invoke
@@ -97,6 +97,13 @@ class RealmLinks:
             self.router.send(callee, gone)
         if not registration.observers:
             dealer._registration_map.delete_observation(registration)
+
+    # -- whom a message is from ---------------------------------------------------------------------------------
+
+    def deny_forwarding(self, session: Any, message: Any) -> None:
+        """See that a client speaks for itself only, whatever its message says in ``forward_for``."""
+        if session._authrole not in _FORWARDING:
+            message.forward_for = None
 
     # -- publications -------------------------------------------------------------------------------------------
 
