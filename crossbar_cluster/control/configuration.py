@@ -18,8 +18,6 @@ from crossbar_cluster.core.router import DesiredRouter
 from crossbar_cluster.core.worker import WorkerKey
 
 ACTIVE = (STATUS_STARTING, STATUS_RUNNING)
-#: How the names of proxy workers begin.
-PROXY_PREFIX = "cpw-"
 _KINDS = {"arealm": "application realm", "routercluster": "router cluster", "webcluster": "web cluster"}
 
 
@@ -99,8 +97,3 @@ class Configuration:
     def desired(self, key: WorkerKey) -> DesiredRouter | DesiredProxy | None:
         """What a worker is to run; None: it is not to run."""
         return self.routers.get(key) or self.proxies.get(key)
-
-
-def proxy_prefix(webcluster_oid: UUID) -> str:
-    """How the names of a web cluster's proxy workers begin."""
-    return f"{PROXY_PREFIX}{str(webcluster_oid)[:8]}-"

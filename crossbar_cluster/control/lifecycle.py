@@ -12,7 +12,8 @@ from uuid import UUID
 
 from cfxdb.mrealm.types import STATUS_BY_CODE, STATUS_RUNNING, STATUS_STARTING, STATUS_STOPPED, STATUS_STOPPING
 
-from crossbar_cluster.control.configuration import Configuration, Unit, proxy_prefix
+from crossbar_cluster.control.configuration import Configuration, Unit
+from crossbar_cluster.core.proxy import proxy_prefix
 from crossbar_cluster.core.worker import WorkerKey
 
 #: What the release calls its tables.

@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from crossbar_cluster.control import lifecycle
-from crossbar_cluster.control.configuration import PROXY_PREFIX, Configuration, NodeRecord, Unit, proxy_prefix
+from crossbar_cluster.control.configuration import Configuration, NodeRecord, Unit
 from crossbar_cluster.control.heartbeat_logs import HeartbeatLogs, keep_from_environment
 from crossbar_cluster.control.loop import CONVERGED, RETRY_AT_MOST_S, Outcome, ReconcileLoop, State
 from crossbar_cluster.control.nodes import NodeCallFailed, NodeCalls
@@ -33,7 +33,7 @@ from crossbar_cluster.control.reader import ConfigurationReader
 from crossbar_cluster.control.records import record_port
 from crossbar_cluster.control.router_worker import RouterReconciler
 from crossbar_cluster.core.news import News
-from crossbar_cluster.core.proxy import Backend, Endpoint, ObservedProxy, RouterLife
+from crossbar_cluster.core.proxy import PROXY_PREFIX, Backend, Endpoint, ObservedProxy, RouterLife, proxy_prefix
 from crossbar_cluster.core.worker import WorkerKey
 
 SWEEP_S = (54.0, 66.0)  # between these, so that masters that were started together do not sweep together

@@ -13,13 +13,23 @@ from uuid import UUID
 from cfxdb.mrealm import Permission
 from cfxdb.mrealm.types import STATUS_RUNNING
 
-from crossbar_cluster.control.configuration import ACTIVE, Configuration, Group, NodeRecord, Unit, proxy_prefix
+from crossbar_cluster.control.configuration import ACTIVE, Configuration, Group, NodeRecord, Unit
 from crossbar_cluster.core.address import InvalidAddress, parse_address
-from crossbar_cluster.core.proxy import TRANSPORT_ID, Backend, DesiredProxy, Endpoint, RoutedRealm
+from crossbar_cluster.core.proxy import (
+    OF_SERVICE_RECORD,
+    TRANSPORT_ID,
+    Backend,
+    DesiredProxy,
+    Endpoint,
+    RoutedRealm,
+    proxy_prefix,
+)
 from crossbar_cluster.core.router import (
+    DISCLOSED,
     REALM_PREFIX,
     RLINK_ROLE,
     ROLE_PREFIX,
+    VERBS,
     DesiredRouter,
     Realm,
     Role,
@@ -28,10 +38,6 @@ from crossbar_cluster.core.router import (
 from crossbar_cluster.core.worker import WorkerKey
 
 _NIL = UUID(int=0)
-_VERBS = ("call", "register", "publish", "subscribe")
-_WHO = ("caller", "publisher")
-#: What the release keeps in a web service's record and does not take in its configuration.
-_OF_THE_RECORD = ("oid", "label", "description", "tags", "cluster_oid", "webcluster_oid", "path")
 
 
 class ConfigurationReader:
@@ -216,7 +222,7 @@ class _Reading:
         oids = self._of(self._schema.idx_webcluster_webservices, cluster_oid, _NIL)
         found = [self._schema.webservices[self._txn, oid] for oid in oids]
         return {
-            service.path: {k: v for k, v in service.marshal().items() if k not in _OF_THE_RECORD}
+            service.path: {k: v for k, v in service.marshal().items() if k not in OF_SERVICE_RECORD}
             for service in found
             if service
         }
@@ -279,7 +285,7 @@ def _address(recorded: str | None) -> str | None:
 
 def _rlink_role(arealm_oid: UUID) -> Role:
     """The role that router-to-router links have: every realm has it, and it may do everything."""
-    everything = {"allow": dict.fromkeys(_VERBS, True), "disclose": dict.fromkeys(_WHO, True), "cache": True}
+    everything = {"allow": dict.fromkeys(VERBS, True), "disclose": dict.fromkeys(DISCLOSED, True), "cache": True}
     config = {"name": RLINK_ROLE, "permissions": [{"uri": "", "match": "prefix", **everything}]}
     return Role(f"{ROLE_PREFIX}{str(arealm_oid)[:8]}_builtin_1", config)
 
@@ -288,8 +294,8 @@ def _permission(permission: Any) -> dict[str, Any]:
     return {
         "uri": permission.uri,
         "match": Permission.MATCH_TYPES_TOSTR[permission.match] if permission.match else None,
-        "allow": {verb: bool(getattr(permission, f"allow_{verb}")) for verb in _VERBS},
-        "disclose": {who: bool(getattr(permission, f"disclose_{who}")) for who in _WHO},
+        "allow": {verb: bool(getattr(permission, f"allow_{verb}")) for verb in VERBS},
+        "disclose": {who: bool(getattr(permission, f"disclose_{who}")) for who in DISCLOSED},
         "cache": bool(permission.cache),
     }
 

@@ -17,9 +17,18 @@ from crossbar_cluster.core.worker import START_WORKER, STOP_WORKER, Plan, Worker
 #: The release's name for the one transport of a proxy worker.
 TRANSPORT_ID = "primary"
 CONNECTION_PREFIX = "cnc_"
+#: How the names of proxy workers begin.
+PROXY_PREFIX = "cpw-"
+#: What the release keeps in a web service's record and does not take in its configuration.
+OF_SERVICE_RECORD = frozenset({"oid", "label", "description", "tags", "cluster_oid", "webcluster_oid", "path"})
 
 Endpoint = tuple[str, int]  # host and port
 Pair = tuple[str, str]  # role and connection id: what a route consists of
+
+
+def proxy_prefix(webcluster_oid: object) -> str:
+    """How the names of a web cluster's proxy workers begin. :param webcluster_oid: a UUID, or its text."""
+    return f"{PROXY_PREFIX}{str(webcluster_oid)[:8]}-"
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,10 @@ ROLE_PREFIX = "rle_"
 #: The role that router-to-router links have; no client has it.
 RLINK_ROLE = "rlink"
 
+#: What a permission of a role allows, and whom it discloses, as the release names them.
+VERBS = ("call", "register", "publish", "subscribe")
+DISCLOSED = ("caller", "publisher")
+
 
 @dataclass(frozen=True)
 class Role:

@@ -24,6 +24,7 @@ from autobahn.wamp import cryptosign
 from autobahn.wamp.exception import ApplicationError
 
 from crossbar_cluster.core.keyfile import parse_tags
+from crossbar_cluster.core.router import VERBS
 from crossbar_cluster.lab import client as lab_client
 from crossbar_cluster.lab.client import Caller, Client, JoinFailed, in_url
 from crossbar_cluster.lab.host import Host, LoopbackNetwork
@@ -331,7 +332,7 @@ class Cluster:
             role = await self.manage("arealm.get_role_by_name", "anonymous")
         except Exception:
             role = await self.manage("arealm.create_role", {"name": "anonymous"})
-            allow = {f"allow_{verb}": True for verb in ("call", "register", "publish", "subscribe")}
+            allow = {f"allow_{verb}": True for verb in VERBS}
             await self.manage("arealm.add_role_permission", role["oid"], "", {"match": "prefix", **allow})
         return str(role["oid"])
 

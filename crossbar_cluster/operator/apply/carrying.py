@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from crossbar_cluster.core.proxy import proxy_prefix
+from crossbar_cluster.core.router import DISCLOSED, VERBS
 from crossbar_cluster.operator.apply.model import Permission
 from crossbar_cluster.operator.apply.observing import Actual
 from crossbar_cluster.operator.apply.steps import (
@@ -196,7 +198,7 @@ class _Carrying:
     async def _has_dropped(self, webcluster_oid: str, path: str) -> bool:
         status = await self._session.cluster_status()
         online = {node["name"] for node in status["nodes"] if node["status"] == "online"}
-        prefix = f"cpw-{webcluster_oid[:8]}-"
+        prefix = proxy_prefix(webcluster_oid)
         return not any(
             worker["worker"].startswith(prefix) and worker["node"] in online and path in worker.get("services", ())
             for worker in status["workers"]
@@ -227,6 +229,6 @@ class _Carrying:
 
 
 def _settings(permission: Permission) -> dict[str, Any]:
-    verbs = {f"allow_{verb}": verb in permission.allow for verb in ("call", "register", "publish", "subscribe")}
-    disclosed = {f"disclose_{who}": who in permission.disclose for who in ("caller", "publisher")}
+    verbs = {f"allow_{verb}": verb in permission.allow for verb in VERBS}
+    disclosed = {f"disclose_{who}": who in permission.disclose for who in DISCLOSED}
     return {"match": permission.match, **verbs, **disclosed, "cache": permission.cache}

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from crossbar_cluster.core.proxy import OF_SERVICE_RECORD
+from crossbar_cluster.core.router import DISCLOSED, VERBS
 from crossbar_cluster.operator.apply.model import (
     Configuration,
     Endpoint,
@@ -24,14 +26,11 @@ from crossbar_cluster.operator.apply.model import (
     WebCluster,
     service_of,
 )
-from crossbar_cluster.operator.apply.reading import VERBS
 from crossbar_cluster.operator.apply.steps import TITLES, Key
 from crossbar_cluster.operator.master import Refused, Session
 
 _T = TypeVar("_T")
 _STATES: Mapping[str, State] = {"STARTING": "running", "RUNNING": "running", "STOPPING": "stopping"}
-#: What the record of a web service has beside its configuration.
-_OF_THE_RECORD = frozenset({"oid", "label", "description", "tags", "cluster_oid", "webcluster_oid", "path"})
 #: What can be set for a web cluster beyond what a file describes: kept when one is made anew.
 _FURTHER = ("tcp_", "tls_", "http_")
 
@@ -111,7 +110,7 @@ class _Observing:
             role[uri] = Permission(
                 permission["match"] or "exact",
                 frozenset(verb for verb in VERBS if permission[f"allow_{verb}"]),
-                frozenset(who for who in ("caller", "publisher") if permission[f"disclose_{who}"]),
+                frozenset(who for who in DISCLOSED if permission[f"disclose_{who}"]),
                 bool(permission["cache"]),
             )
         return role
@@ -165,7 +164,7 @@ class _Observing:
 
 
 def _service(record: Mapping[str, Any]) -> Service:
-    return service_of({key: value for key, value in record.items() if key not in _OF_THE_RECORD})
+    return service_of({key: value for key, value in record.items() if key not in OF_SERVICE_RECORD})
 
 
 def _state(record: Mapping[str, Any]) -> State:

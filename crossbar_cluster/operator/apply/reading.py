@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from crossbar_cluster.core.router import DISCLOSED, VERBS
 from crossbar_cluster.operator.apply.kinds import (
     Fields,
     Items,
@@ -38,7 +39,6 @@ from crossbar_cluster.operator.apply.model import (
 )
 from crossbar_cluster.operator.apply.source import Json, Problem, Problems, Word, compose
 
-VERBS = ("call", "register", "publish", "subscribe")
 #: Types of web services, as the release's ``WebClusterManager`` knows them.
 SERVICES = (
     "websocket", "websocket-reverseproxy", "static", "json", "nodeinfo", "redirect", "reverseproxy", "path", "cgi",
@@ -65,7 +65,7 @@ _PERMISSION = Fields(
         "uri": Text("a URI", r"[^\s#]*", "something without spaces and '#'"),
         "match": OneOf("match", ("exact", "prefix", "wildcard")),
         "allow": Several("allow", VERBS),
-        "disclose": Several("disclose", ("caller", "publisher")),
+        "disclose": Several("disclose", DISCLOSED),
         "cache": Truth("cache"),
     },
     frozenset({"uri"}),

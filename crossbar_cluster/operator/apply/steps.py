@@ -37,6 +37,16 @@ class Step:
         return ()
 
 
+class _Set(Step):
+    """What sets something anew, or instead of what it is now (`before`)."""
+
+    before: object | None
+
+    @property
+    def sign(self) -> Sign:  # type: ignore[override]
+        return "~" if self.before else "+"
+
+
 @dataclass(frozen=True)
 class Create(Step):
     """A role or a realm, with nothing in it yet; a router cluster, stopped."""
@@ -96,37 +106,9 @@ class Delete(Step):
 
 
 @dataclass(frozen=True)
-class SetPermission(Step):
-    """A permission of a role, instead of the one that it has for that URI, if any."""
-
+class _OfPermission(Step):
     role: str
     uri: str
-    permission: Permission
-    before: Permission | None = None
-
-    @property
-    def sign(self) -> Sign:  # type: ignore[override]
-        return "~" if self.before else "+"
-
-    def __str__(self) -> str:
-        was = f" (was: {told(self.before)})" if self.before else ""
-        return f"permission {self.uri!r} of role {self.role}: {told(self.permission)}{was}"
-
-    @property
-    def key(self) -> Key:
-        return ("permission", self.role, self.uri)
-
-    @property
-    def needs(self) -> tuple[Key, ...]:
-        return (("role", self.role),)
-
-
-@dataclass(frozen=True)
-class RemovePermission(Step):
-    sign = "-"
-    role: str
-    uri: str
-    after: tuple[Key, ...] = ()
 
     def __str__(self) -> str:
         return f"permission {self.uri!r} of role {self.role}"
@@ -135,23 +117,41 @@ class RemovePermission(Step):
     def key(self) -> Key:
         return ("permission", self.role, self.uri)
 
+
+@dataclass(frozen=True)
+class SetPermission(_Set, _OfPermission):
+    """A permission of a role, instead of the one that it has for that URI, if any."""
+
+    permission: Permission
+    before: Permission | None = None
+
+    def __str__(self) -> str:
+        was = f" (was: {told(self.before)})" if self.before else ""
+        return f"{super().__str__()}: {told(self.permission)}{was}"
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return (("role", self.role),)
+
+
+@dataclass(frozen=True)
+class RemovePermission(_OfPermission):
+    sign = "-"
+    after: tuple[Key, ...] = ()
+
     @property
     def needs(self) -> tuple[Key, ...]:
         return self.after
 
 
 @dataclass(frozen=True)
-class SetRouterNode(Step):
+class SetRouterNode(_Set, Step):
     """A node of a router cluster, with these limits from now on."""
 
     cluster: str
     node: str
     limits: Limits
     before: Limits | None = None
-
-    @property
-    def sign(self) -> Sign:  # type: ignore[override]
-        return "~" if self.before else "+"
 
     def __str__(self) -> str:
         was = f" (was: {_limits(self.before) or 'no limit'})" if self.before else ""
@@ -168,17 +168,13 @@ class SetRouterNode(Step):
 
 
 @dataclass(frozen=True)
-class SetWebNode(Step):
+class SetWebNode(_Set, Step):
     """A node of a web cluster, with so many proxy workers from now on."""
 
     cluster: str
     node: str
     parallel: int
     before: int | None = None
-
-    @property
-    def sign(self) -> Sign:  # type: ignore[override]
-        return "~" if self.before else "+"
 
     def __str__(self) -> str:
         count = f": {self.parallel} proxy worker{'' if self.parallel == 1 else 's'}"
@@ -213,14 +209,21 @@ class RemoveNode(Step):
 
 
 @dataclass(frozen=True)
-class AddGroup(Step):
-    sign = "+"
+class _OfGroup(Step):
     cluster: str
     group: str
+
+    def __str__(self) -> str:
+        return f"worker group {self.group} of router cluster {self.cluster}"
+
+
+@dataclass(frozen=True)
+class AddGroup(_OfGroup):
+    sign = "+"
     scale: int
 
     def __str__(self) -> str:
-        return f"worker group {self.group} of router cluster {self.cluster}: scale {self.scale}"
+        return f"{super().__str__()}: scale {self.scale}"
 
     @property
     def key(self) -> Key:
@@ -232,15 +235,13 @@ class AddGroup(Step):
 
 
 @dataclass(frozen=True)
-class ScaleGroup(Step):
+class ScaleGroup(_OfGroup):
     sign = "~"
-    cluster: str
-    group: str
     scale: int
     before: int
 
     def __str__(self) -> str:
-        return f"worker group {self.group} of router cluster {self.cluster}: scale {self.scale} (was: {self.before})"
+        return f"{super().__str__()}: scale {self.scale} (was: {self.before})"
 
     @property
     def key(self) -> Key:
@@ -248,14 +249,9 @@ class ScaleGroup(Step):
 
 
 @dataclass(frozen=True)
-class RemoveGroup(Step):
+class RemoveGroup(_OfGroup):
     sign = "-"
-    cluster: str
-    group: str
     after: tuple[Key, ...] = ()
-
-    def __str__(self) -> str:
-        return f"worker group {self.group} of router cluster {self.cluster}"
 
     @property
     def key(self) -> Key:
@@ -267,20 +263,23 @@ class RemoveGroup(Step):
 
 
 @dataclass(frozen=True)
-class SetService(Step):
-    """A web service at a path, instead of the one that is there, if any."""
-
+class _OfService(Step):
     cluster: str
     path: str
+
+    def __str__(self) -> str:
+        return f"web service {self.path!r} of web cluster {self.cluster}"
+
+
+@dataclass(frozen=True)
+class SetService(_Set, _OfService):
+    """A web service at a path, instead of the one that is there, if any."""
+
     service: Service
     before: Service | None = None
 
-    @property
-    def sign(self) -> Sign:  # type: ignore[override]
-        return "~" if self.before else "+"
-
     def __str__(self) -> str:
-        what = f"web service {self.path!r} of web cluster {self.cluster}: "
+        what = f"{super().__str__()}: "
         if not self.before:
             return what + str(json.loads(self.service)["type"])
         return f"{what}{_difference(self.before, self.service)} (nobody new is let in at this path for some seconds)"
@@ -295,13 +294,8 @@ class SetService(Step):
 
 
 @dataclass(frozen=True)
-class RemoveService(Step):
+class RemoveService(_OfService):
     sign = "-"
-    cluster: str
-    path: str
-
-    def __str__(self) -> str:
-        return f"web service {self.path!r} of web cluster {self.cluster}"
 
     @property
     def key(self) -> Key:
@@ -313,13 +307,17 @@ class RemoveService(Step):
 
 
 @dataclass(frozen=True)
-class AddRealmRole(Step):
-    sign = "+"
+class _OfRealmRole(Step):
     realm: str
     role: str
 
     def __str__(self) -> str:
         return f"role {self.role} in realm {self.realm}"
+
+
+@dataclass(frozen=True)
+class AddRealmRole(_OfRealmRole):
+    sign = "+"
 
     @property
     def key(self) -> Key:
@@ -331,13 +329,8 @@ class AddRealmRole(Step):
 
 
 @dataclass(frozen=True)
-class RemoveRealmRole(Step):
+class RemoveRealmRole(_OfRealmRole):
     sign = "-"
-    realm: str
-    role: str
-
-    def __str__(self) -> str:
-        return f"role {self.role} in realm {self.realm}"
 
     @property
     def key(self) -> Key:
