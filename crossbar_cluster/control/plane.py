@@ -25,6 +25,7 @@ from crossbar_cluster.control import lifecycle
 from crossbar_cluster.control.configuration import Configuration, NodeRecord, Unit
 from crossbar_cluster.control.heartbeat_logs import HeartbeatLogs, keep_from_environment
 from crossbar_cluster.control.loop import CONVERGED, RETRY_AT_MOST_S, Outcome, ReconcileLoop, State
+from crossbar_cluster.control.memberships import Memberships
 from crossbar_cluster.control.nodes import NodeCallFailed, NodeCalls
 from crossbar_cluster.control.placements import Placements
 from crossbar_cluster.control.presence import NodePresence
@@ -63,9 +64,9 @@ class ControlPlane:
         self._controller = controller
         self._reader = ConfigurationReader(controller)
         self.presence = NodePresence(self, self.calls, self._reader, log)
-        self.placements = Placements(
-            controller.db, controller.schema, controller.gdb, controller.gschema, controller._mrealm_oid, self.is_online
-        )
+        databases = (controller.db, controller.schema, controller.gdb, controller.gschema)
+        self._memberships = Memberships(*databases, controller._mrealm_oid)
+        self.placements = Placements(*databases, controller._mrealm_oid, self.is_online)
         self._nodes: dict[UUID, NodeRecord] = {}  #: records read since the configuration was
         self._listening: dict[WorkerKey, tuple[Endpoint, str | None]] = {}  #: where router workers were last seen, and
         # in which life; None: they run the plain release
@@ -225,7 +226,7 @@ class ControlPlane:
                 return CONVERGED
         problems: list[str] = []
         if sweeping or self._changed:
-            problems += self._settle_placements()
+            problems += self._settle()
             self._read_after_write = self._reader.last_write()
             self.configuration, before = self._reader.read(), self.configuration
             self._changed = False
@@ -254,14 +255,14 @@ class ControlPlane:
         for oid, authid in gone:
             self._controller.tell_node_went(oid, authid)
 
-    def _settle_placements(self) -> list[str]:
+    def _settle(self) -> list[str]:
+        """Bring memberships and placements in line with what is configured. :returns: what keeps it from that."""
         try:
-            changes = self.placements.settle()
+            for change in (*self._memberships.settle(), *self.placements.settle()):
+                self.log.info("{change}", change=change)
         except Exception as e:
-            self.log.debug("placements: {error!r}", error=e)
-            return [f"placements of router workers cannot be brought in line: {e!r}. Is the master's database full?"]
-        for change in changes:
-            self.log.info("{change}", change=change)
+            self.log.debug("memberships and placements: {error!r}", error=e)
+            return [f"nodes and router workers cannot be brought in line: {e!r}. Is the master's database full?"]
         return []
 
     def _follow(self, before: Configuration) -> None:

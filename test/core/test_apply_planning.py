@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crossbar_cluster.core.expected import meant
 from crossbar_cluster.operator.apply.model import (
     Configuration,
     Endpoint,
@@ -27,6 +28,7 @@ from crossbar_cluster.operator.apply.steps import (
     Create,
     CreateWebCluster,
     Delete,
+    ExpectNodes,
     RemoveGroup,
     RemoveNode,
     RemovePermission,
@@ -95,7 +97,11 @@ class Model:
             case SetWebNode(cluster, node, parallel, before):
                 assert self.webs[cluster].nodes.get(node) == before != parallel
                 self._change("webcluster", cluster, nodes={**self.webs[cluster].nodes, node: parallel})
+            case ExpectNodes(kind, cluster, expected, before):
+                assert tuple(self._table(kind)[cluster].expected.items()) == (before or ()) != expected
+                self._change(kind, cluster, expected=dict(expected))
             case RemoveNode(kind, cluster, node):
+                assert not meant(self._table(kind)[cluster].expected, [node]), "it would come back at once"
                 self._change(kind, cluster, nodes=without(self._table(kind)[cluster].nodes, node))
             case AddGroup(cluster, group, scale):
                 assert group not in self.routers[cluster].groups
@@ -170,7 +176,18 @@ def without(mapping: Mapping, key: str) -> dict:
 # -- any configuration --------------------------------------------------------------------------------------------
 
 few = {"max_size": 3}
-names = st.sampled_from(["aaa", "bbb", "ccc"])
+PAIRED = ["aaa", "bbb", "ccc"]
+names = st.sampled_from(PAIRED)
+
+
+@st.composite
+def node_rules(draw, given, described) -> tuple[dict, dict]:
+    """Nodes that are members of a cluster, and those that are expected there: all of these that are paired are."""
+    rules = draw(st.dictionaries(st.sampled_from(["aaa", "b*", "*", "ddd"]), given, **few))
+    others = {} if described else draw(st.dictionaries(names, given, **few))
+    return {**others, **meant(rules, PAIRED)}, rules
+
+
 permissions = st.builds(
     Permission,
     st.sampled_from(["exact", "prefix"]),
@@ -195,8 +212,8 @@ def configurations(*, described: bool) -> st.SearchStrategy[Configuration]:
             st.dictionaries(
                 names,
                 st.builds(
-                    RouterCluster,
-                    st.dictionaries(names, limits, **few),
+                    lambda nodes, *more: RouterCluster(nodes[0], *more, expected=nodes[1]),
+                    node_rules(limits, described),
                     st.dictionaries(names, st.integers(1, 2), **few),
                     state,
                 ),
@@ -204,9 +221,9 @@ def configurations(*, described: bool) -> st.SearchStrategy[Configuration]:
             )
         )
         web = st.builds(
-            WebCluster,
+            lambda endpoint, nodes, *more: WebCluster(endpoint, nodes[0], *more, expected=nodes[1]),
             st.builds(Endpoint, st.integers(1, 2)),
-            st.dictionaries(names, st.integers(1, 2), **few),
+            node_rules(st.integers(1, 2), described),
             st.dictionaries(names, st.sampled_from(['{"type": "a"}', '{"type": "b"}']), **few),
             state,
         )
@@ -233,6 +250,7 @@ def is_as_described(desired: Configuration, actual: Configuration, before: Confi
         for name, cluster in getattr(desired, kind).items():
             there = getattr(actual, kind)[name]
             assert there.state == "running"
+            assert tuple(there.expected.items()) == tuple(cluster.expected.items()), "in this order"
             for part in ("nodes", "groups" if kind == "routerclusters" else "services"):
                 assert {**getattr(there, part), **getattr(cluster, part)} == getattr(there, part)
     for name, web in desired.webclusters.items():
@@ -394,6 +412,24 @@ def test_changes_in_place_stop_nothing():
         "~ node proxy1 in web cluster web: 2 proxy workers (was: 1)",
         "~ web service 'ws' of web cluster web: debug changed (nobody new is let in at this path for some seconds)",
     ]
+
+
+def test_nodes_that_are_to_join_by_themselves():
+    expecting = replace(
+        WHOLE,
+        routerclusters={"routers": replace(WHOLE.routerclusters["routers"], expected={"router1": Limits(2, None)})},
+        webclusters={"web": replace(WHOLE.webclusters["web"], expected={"proxy*": 1, "big": 4})},
+    )
+    assert texts(plan(expecting, WHOLE).steps) == [
+        "+ nodes that join router cluster routers by themselves: router1 (soft limit 2)",
+        "+ nodes that join web cluster web by themselves: proxy*, big (4 proxy workers)",
+    ]
+    fewer = replace(expecting, webclusters={"web": replace(WHOLE.webclusters["web"], expected={"big": 4})})
+    assert texts(plan(fewer, expecting).steps) == [
+        "~ nodes that join web cluster web by themselves: big (4 proxy workers) (was: proxy*, big (4 proxy workers))"
+    ]
+    [forgotten] = plan(WHOLE, fewer).steps[1:]
+    assert str(forgotten).startswith("nodes that join web cluster web by themselves: none (was: big")
 
 
 def test_a_realm_moves():

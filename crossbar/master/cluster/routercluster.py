@@ -43,7 +43,7 @@ MONITOR = Record(
 
 @MANAGER
 class PlacingManager:
-    """The released procedures, and four of our own. What they do is in `crossbar_cluster.control.routerclusters`."""
+    """The released procedures, and six of our own. What they do is in `crossbar_cluster.control.routerclusters`."""
 
     def list_routercluster_nodes(self, routercluster_oid: str, return_names=None, filter_by_status=None, details=None):
         from crossbar_cluster.control.routerclusters import members_only, node_names
@@ -109,6 +109,27 @@ class PlacingManager:
         from crossbar_cluster.control.routerclusters import scale_workergroup
 
         return await scale_workergroup(self, routercluster_oid, workergroup_oid, scale)
+
+    @wamp.register(None, check_types=True)
+    async def expect_nodes(self, routercluster_oid: str, nodes: dict, details=None):
+        """Let nodes join the router cluster as soon as they are paired; those that are its members stay.
+
+        :param nodes: names and patterns (``*``, ``?``) of nodes, each with its ``softlimit`` and ``hardlimit``, which
+            may be None. They replace those that were expected before.
+        :returns: cluster_oid, nodes.
+        :raises ApplicationError: ``crossbar.error.no_such_object``, ``wamp.error.invalid_argument``,
+            ``wamp.error.not_authorized``; nothing has changed then.
+        """
+        from crossbar_cluster.control.memberships import expect_nodes
+
+        return await expect_nodes(self, "routercluster", routercluster_oid, nodes, details)
+
+    @wamp.register(None, check_types=True)
+    def get_expected_nodes(self, routercluster_oid: str, details=None):
+        """The nodes that join the router cluster as soon as they are paired, as ``expect_nodes`` was given them."""
+        from crossbar_cluster.control.memberships import expected_nodes
+
+        return expected_nodes(self, "routercluster", routercluster_oid)
 
     @wamp.register(None, check_types=True)
     async def move_placements(self, node: str, to=None, details=None):

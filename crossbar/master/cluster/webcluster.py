@@ -1,5 +1,7 @@
 """Web clusters are kept as configured by the control plane, not by a loop that loses workers at the first error."""
 
+from autobahn import wamp
+
 from crossbar_cluster.control.monitor import IdleMonitor
 from crossbar_cluster.overlay import Record
 
@@ -33,7 +35,7 @@ MANAGER = Record(
 
 @MANAGER
 class ServingManager:
-    """Lists what belongs to the web cluster and nothing else, and adds web services to one that runs."""
+    """Lists what belongs to the web cluster and nothing else, adds web services to one that runs, expects nodes."""
 
     def list_webcluster_nodes(self, webcluster_oid: str, return_names=None, filter_by_status=None, details=None):
         from crossbar_cluster.control.routerclusters import members_only, node_names
@@ -54,6 +56,27 @@ class ServingManager:
         if runs(self, webcluster_oid):
             return await add_service(self, webcluster_oid, path, webservice, details)
         return await super().add_webcluster_service(webcluster_oid, path, webservice, details)
+
+    @wamp.register(None, check_types=True)
+    async def expect_nodes(self, webcluster_oid: str, nodes: dict, details=None):
+        """Let nodes join the web cluster as soon as they are paired; those that are its members stay.
+
+        :param nodes: names and patterns (``*``, ``?``) of nodes, each with its ``parallel``: proxy workers, or None
+            for one. They replace those that were expected before.
+        :returns: cluster_oid, nodes.
+        :raises ApplicationError: ``crossbar.error.no_such_object``, ``wamp.error.invalid_argument``,
+            ``wamp.error.not_authorized``; nothing has changed then.
+        """
+        from crossbar_cluster.control.memberships import expect_nodes
+
+        return await expect_nodes(self, "webcluster", webcluster_oid, nodes, details)
+
+    @wamp.register(None, check_types=True)
+    def get_expected_nodes(self, webcluster_oid: str, details=None):
+        """The nodes that join the web cluster as soon as they are paired, as ``expect_nodes`` was given them."""
+        from crossbar_cluster.control.memberships import expected_nodes
+
+        return expected_nodes(self, "webcluster", webcluster_oid)
 
 
 @MONITOR

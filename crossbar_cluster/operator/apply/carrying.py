@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from crossbar_cluster.core.proxy import proxy_prefix
 from crossbar_cluster.core.router import DISCLOSED, VERBS
-from crossbar_cluster.operator.apply.model import Permission
+from crossbar_cluster.operator.apply.model import Limits, Permission
 from crossbar_cluster.operator.apply.observing import Actual
 from crossbar_cluster.operator.apply.steps import (
     AddGroup,
@@ -22,6 +22,7 @@ from crossbar_cluster.operator.apply.steps import (
     Create,
     CreateWebCluster,
     Delete,
+    ExpectNodes,
     Key,
     RemoveGroup,
     RemoveNode,
@@ -154,10 +155,12 @@ class _Carrying:
     async def _inside_clusters(self, step: Step) -> None:
         match step:
             case SetRouterNode(cluster, node, limits):
-                config: dict[str, Any] = {"softlimit": limits.softlimit, "hardlimit": limits.hardlimit}
-                await self._add_node("routercluster", cluster, node, config)
+                await self._add_node("routercluster", cluster, node, _of_node(limits))
             case SetWebNode(cluster, node, parallel):
-                await self._add_node("webcluster", cluster, node, {"parallel": parallel})
+                await self._add_node("webcluster", cluster, node, _of_node(parallel))
+            case ExpectNodes(kind, cluster, nodes):
+                rules = {rule: _of_node(given) for rule, given in nodes}
+                await self._call(f"{kind}.expect_nodes", self._oids[kind, cluster], rules)
             case RemoveNode(kind, cluster, node):
                 await self._call(f"{kind}.remove_{kind}_node", self._oids[kind, cluster], self._oids["node", node])
             case AddGroup(cluster, group, scale):
@@ -226,6 +229,13 @@ class _Carrying:
             if time.monotonic() > deadline:
                 raise _NotInTime(why)
             await asyncio.sleep(POLL_S)
+
+
+def _of_node(given: Limits | int) -> dict[str, Any]:
+    """A node's settings in a cluster."""
+    if isinstance(given, Limits):
+        return {"softlimit": given.softlimit, "hardlimit": given.hardlimit}
+    return {"parallel": given}
 
 
 def _settings(permission: Permission) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from crossbar_cluster.core.expected import Rules
+
 State = Literal["running", "stopping", "stopped"]
 Match = Literal["exact", "prefix", "wildcard"]
 
@@ -66,9 +68,14 @@ class Realm:
 
 @dataclass(frozen=True)
 class RouterCluster:
+    """
+    :ivar expected: the nodes that join it by themselves once they are paired, by name and pattern.
+    """
+
     nodes: Mapping[str, Limits] = field(default_factory=dict)
     groups: Mapping[str, int] = field(default_factory=dict)  #: worker group -> scale
     state: State = "running"
+    expected: Rules[Limits] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,10 +91,15 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class WebCluster:
+    """
+    :ivar expected: as of a router cluster.
+    """
+
     endpoint: Endpoint
     nodes: Mapping[str, int] = field(default_factory=dict)  #: node -> how many proxy workers
     services: Mapping[str, Service] = field(default_factory=dict)  #: by path
     state: State = "running"
+    expected: Rules[int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

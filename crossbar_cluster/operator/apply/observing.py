@@ -136,6 +136,10 @@ class _Observing:
             {node: Limits(m["softlimit"] or None, m["hardlimit"] or None) for node, m in nodes.items()},
             dict(sorted((group["name"], group["scale"]) for group in groups)),
             _state(record),
+            {
+                rule: Limits(given.get("softlimit"), given.get("hardlimit"))
+                for rule, given in (await self._call("routercluster.get_expected_nodes", oid)).items()
+            },
         )
 
     async def _web_cluster(self, record: Mapping[str, Any]) -> WebCluster:
@@ -153,6 +157,10 @@ class _Observing:
             {node: m["parallel"] or 1 for node, m in nodes.items()},
             dict(sorted((s["path"], _service(s)) for s in services)),
             _state(record),
+            {
+                rule: given.get("parallel") or 1
+                for rule, given in (await self._call("webcluster.get_expected_nodes", oid)).items()
+            },
         )
 
     async def _members(self, kind: str, oid: str) -> dict[str, dict[str, Any]]:

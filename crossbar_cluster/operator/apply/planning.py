@@ -11,13 +11,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from crossbar_cluster.operator.apply.model import Configuration, Place, Realm, RouterCluster, WebCluster
+from crossbar_cluster.core.expected import Rules
+from crossbar_cluster.operator.apply.model import Configuration, Limits, Place, Realm, RouterCluster, WebCluster
 from crossbar_cluster.operator.apply.steps import (
     AddGroup,
     AddRealmRole,
     Create,
     CreateWebCluster,
     Delete,
+    ExpectNodes,
     Key,
     Kind,
     RemoveGroup,
@@ -131,6 +133,7 @@ def _router_cluster(name: str, wanted: RouterCluster, there: RouterCluster | Non
         there = RouterCluster(state="stopped")
     for node, limits in _differing(wanted.nodes, there.nodes):
         yield SetRouterNode(name, node, limits, there.nodes.get(node))
+    yield from _expect("routercluster", name, wanted.expected, there.expected)
     for group, scale in _differing(wanted.groups, there.groups):
         before = there.groups.get(group)
         yield AddGroup(name, group, scale) if before is None else ScaleGroup(name, group, scale, before)
@@ -143,9 +146,16 @@ def _web_cluster(name: str, wanted: WebCluster, there: WebCluster | None, again:
         there = WebCluster(wanted.endpoint, state="stopped")
     for node, parallel in _differing(wanted.nodes, there.nodes):
         yield SetWebNode(name, node, parallel, there.nodes.get(node))
+    yield from _expect("webcluster", name, wanted.expected, there.expected)
     for path, service in _differing(wanted.services, there.services):
         yield SetService(name, path, service, there.services.get(path))
     yield from _start("webcluster", name, there)
+
+
+def _expect(kind: Kind, name: str, wanted: Rules[Limits | int], there: Rules[Limits | int]) -> Iterator[Step]:
+    # The order matters as well: of two patterns that match, the first goes before the second.
+    if (expected := tuple(wanted.items())) != (before := tuple(there.items())):
+        yield ExpectNodes(kind, name, expected, before or None)
 
 
 def _start(kind: Kind, name: str, there: RouterCluster | WebCluster) -> Iterator[Step]:
@@ -176,7 +186,10 @@ def _is_held(step: Step, desired: Configuration, now: Configuration) -> bool:
             case RemoveGroup(cluster=cluster, group=group):
                 held = place is not None and (cluster, group) == (place.routercluster, place.workergroup)
             case (
-                Stop(kind=kind, name=cluster) | Delete(kind=kind, name=cluster) | RemoveNode(kind=kind, cluster=cluster)
+                Stop(kind=kind, name=cluster)
+                | Delete(kind=kind, name=cluster)
+                | RemoveNode(kind=kind, cluster=cluster)
+                | ExpectNodes(kind=kind, cluster=cluster)
             ):
                 held = place is not None and _stands_on(place, kind, cluster) and _is_gone(kind, cluster, desired)
             case RemoveService(cluster=cluster):
@@ -227,7 +240,8 @@ def _removals(desired: Configuration, now: Configuration, stopped: tuple[Key, ..
         if deleted and cluster.state != "stopped":
             yield Stop("routercluster", name, "to be deleted", before)
         kept = wanted_cluster or RouterCluster()
-        inside = [RemoveGroup(name, group, before) for group in cluster.groups if group not in kept.groups]
+        inside = list(_expect("routercluster", name, {}, cluster.expected)) if deleted else []
+        inside += [RemoveGroup(name, group, before) for group in cluster.groups if group not in kept.groups]
         inside += [RemoveNode("routercluster", name, node) for node in cluster.nodes if node not in kept.nodes]
         yield from inside
         if deleted:
@@ -245,7 +259,8 @@ def _removals(desired: Configuration, now: Configuration, stopped: tuple[Key, ..
 def _delete_web_cluster(name: str, web: WebCluster, why: str, after: tuple[Key, ...]) -> list[Step]:
     """:param after: keys of the steps that make room for it."""
     steps: list[Step] = [Stop("webcluster", name, why, after)] if web.state != "stopped" else []
-    inside: list[Step] = [RemoveService(name, path) for path in web.services]
+    inside: list[Step] = list(_expect("webcluster", name, {}, web.expected))
+    inside += [RemoveService(name, path) for path in web.services]
     inside += [RemoveNode("webcluster", name, node) for node in web.nodes]
     return [*steps, *inside, Delete("webcluster", name, (*after, *keys_of(inside)))]
 

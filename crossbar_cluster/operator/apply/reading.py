@@ -6,11 +6,11 @@ nodes: those come and go, and a name or pattern of nodes means whatever is paire
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from crossbar_cluster.core.expected import Rules, in_order, is_pattern, meant, meant_by
 from crossbar_cluster.core.router import DISCLOSED, VERBS
 from crossbar_cluster.operator.apply.kinds import (
     Fields,
@@ -118,8 +118,6 @@ _FILE = Fields(
 )
 
 _T = TypeVar("_T")
-#: Names and patterns of nodes -> what the nodes are to be given.
-Rules = Mapping[str, _T]
 
 
 class Invalid(Exception):
@@ -273,10 +271,10 @@ def resolve(description: Description, paired: Collection[str]) -> tuple[Configur
     routers, webs = {}, {}
     for name, cluster in description.routerclusters.items():
         nodes = _matching(f"router cluster {name}", cluster.nodes, paired, pending)
-        routers[name] = RouterCluster(nodes, cluster.groups)
+        routers[name] = RouterCluster(nodes, cluster.groups, expected=cluster.nodes)
     for name, web in description.webclusters.items():
         proxies = _matching(f"web cluster {name}", web.nodes, paired, pending)
-        webs[name] = WebCluster(web.endpoint, proxies, web.services)
+        webs[name] = WebCluster(web.endpoint, proxies, web.services, expected=web.nodes)
     realms = {}
     for name, realm in description.realms.items():
         place = realm.place
@@ -298,17 +296,9 @@ def resolve(description: Description, paired: Collection[str]) -> tuple[Configur
 
 
 def _matching(what: str, rules: Rules[_T], paired: Collection[str], pending: list[Pending]) -> dict[str, _T]:
-    """The nodes that are meant. A name goes before a pattern, and a pattern before those that follow it."""
-    found: dict[str, _T] = {}
-    for rule, given in sorted(rules.items(), key=lambda item: _is_pattern(item[0])):
-        meant = fnmatch.filter(sorted(paired), rule) if _is_pattern(rule) else [rule] * (rule in paired)
-        if not meant:
-            why = "matches no node that is paired" if _is_pattern(rule) else "is not paired yet"
+    """The nodes that are meant."""
+    for rule, _ in in_order(rules):
+        if not meant_by(rule, paired):
+            why = "matches no node that is paired" if is_pattern(rule) else "is not paired yet"
             pending.append(Pending(f"node {rule} of {what}", why))
-        for node in meant:
-            found.setdefault(node, given)
-    return found
-
-
-def _is_pattern(rule: str) -> bool:
-    return any(sign in rule for sign in "*?[")
+    return meant(rules, paired)

@@ -190,6 +190,31 @@ class SetWebNode(_Set, Step):
 
 
 @dataclass(frozen=True)
+class ExpectNodes(_Set, Step):
+    """Which nodes join a cluster by themselves once they are paired, instead of those that do now.
+
+    :ivar nodes: names and patterns, each with what such nodes are to be given.
+    """
+
+    kind: Kind
+    cluster: str
+    nodes: tuple[tuple[str, Limits | int], ...]
+    before: tuple[tuple[str, Limits | int], ...] | None = None
+
+    def __str__(self) -> str:
+        was = f" (was: {_expected(self.before)})" if self.before else ""
+        return f"nodes that join {TITLES[self.kind]} {self.cluster} by themselves: {_expected(self.nodes)}{was}"
+
+    @property
+    def key(self) -> Key:
+        return ("expectednodes", self.kind, self.cluster)
+
+    @property
+    def needs(self) -> tuple[Key, ...]:
+        return ((self.kind, self.cluster), ("stop", self.kind, self.cluster))
+
+
+@dataclass(frozen=True)
 class RemoveNode(Step):
     sign = "-"
     kind: Kind
@@ -204,8 +229,8 @@ class RemoveNode(Step):
         return ("removenode", self.kind, self.cluster, self.node)
 
     @property
-    def needs(self) -> tuple[Key, ...]:
-        return (("stop", self.kind, self.cluster),)
+    def needs(self) -> tuple[Key, ...]:  # a node that is still expected would come back at once
+        return (("stop", self.kind, self.cluster), ("expectednodes", self.kind, self.cluster))
 
 
 @dataclass(frozen=True)
@@ -422,6 +447,16 @@ def told(permission: Permission) -> str:
 def _limits(limits: Limits) -> str:
     pairs = (("soft", limits.softlimit), ("hard", limits.hardlimit))
     return ", ".join(f"{name} limit {limit}" for name, limit in pairs if limit is not None)
+
+
+def _expected(nodes: Iterable[tuple[str, Limits | int]]) -> str:
+    """Names and patterns; the usual is not told of them."""
+    told = []
+    for rule, given in nodes:
+        usual = given == 1 if isinstance(given, int) else given == Limits()
+        what = f"{given} proxy workers" if isinstance(given, int) else _limits(given)
+        told.append(rule if usual else f"{rule} ({what})")
+    return ", ".join(told) or "none"
 
 
 def _difference(before: Service, after: Service) -> str:
