@@ -16,6 +16,7 @@ COMMANDS = {
     "apply": "crossbar_cluster.operator.apply.command:apply",
     "check": "crossbar_cluster.cli:check",
     "demo": "crossbar_cluster.demo.command:demo",
+    "drain": "crossbar_cluster.operator.drain:drain",
     "placements": "crossbar_cluster.operator.placements:placements",
     "status": "crossbar_cluster.operator.status:status",
 }

@@ -136,15 +136,17 @@ def confirm(pending: Any, result: Any) -> Any:
     if not isinstance(result, Accept) or result.authrole != NODE_ROLE or not hasattr(authenticator, "node_proven"):
         return result
     pubkey = pending._verify_key.encode(encoder=HexEncoder).decode("ascii")
+    authextra = pending._session_details.get("authextra")
+    authenticator.pair_proven(pubkey, authextra)
     refusal = authenticator.refusal(pubkey, result.realm, result.authid)
     if refusal is not None:  # the release has looked it up at HELLO; a proof may be long in coming
         return refusal
-    authextra = authenticator.node_proven(pubkey, result.authid, pending._session_details.get("authextra"))
+    on_record = authenticator.node_proven(pubkey, result.authid, authextra)
     return Accept(
         realm=result.realm,
         authid=result.authid,
         authrole=result.authrole,
         authmethod=result.authmethod,
         authprovider=result.authprovider,
-        authextra=authextra,
+        authextra=on_record,
     )

@@ -9,46 +9,17 @@ these two tables. Only the release's usage metering reads them, and that is swit
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
 import numpy as np
-import txaio
 
-VARIABLE = "CROSSBAR_CLUSTER_HEARTBEAT_LOG_HOURS"
-DEFAULT_KEEP_HOURS = 24.0
+from crossbar_cluster.control.hours import Hours
+
+#: How long the entries are kept; 0 keeps none.
+KEEP = Hours("CROSSBAR_CLUSTER_HEARTBEAT_LOG_HOURS", 24.0)
 
 _NIL = UUID(int=0)
-
-
-def keep_from_environment(environ: Mapping[str, str]) -> float:
-    """How long the entries are kept, in seconds, as ``environ`` says in hours; 0 keeps none.
-
-    A value that is no such number is logged as an error, and the default counts: a typing error is no reason for a
-    master to stay away.
-    """
-    value = environ.get(VARIABLE, "").strip()
-    hours = _hours(value) if value else DEFAULT_KEEP_HOURS
-    if hours is None:
-        txaio.make_logger().error(
-            "{variable} is {value}, which is no number of hours from 0 on (for instance 24 or 0.5): "
-            "the heartbeat logs are kept for {hours:g} hours",
-            variable=VARIABLE,
-            value=ascii(value),
-            hours=DEFAULT_KEEP_HOURS,
-        )
-        hours = DEFAULT_KEEP_HOURS
-    return hours * 3600.0
-
-
-def _hours(value: str) -> float | None:
-    try:
-        hours = float(value)
-    except ValueError:
-        return None
-    return hours if math.isfinite(hours) and hours >= 0 else None
 
 
 class HeartbeatLogs:

@@ -36,6 +36,7 @@ class ExpectedNodes(zlmdb.MapUuidJson):  # type: ignore[misc]
 class Joined:
     """A node that has become a member of a cluster."""
 
+    node_oid: UUID
     node: str
     title: str  #: of the cluster
 
@@ -84,7 +85,7 @@ class Memberships:
                 known = {key: settings.get(key) for key in _SETTINGS[kind]}
                 record = _RECORDS[kind](cluster_oid=cluster.oid, node_oid=oids[name], **known)
                 self._members(kind)[txn, (cluster.oid, oids[name])] = record
-                joined.append(Joined(name, f"{_TITLES[kind]} {cluster.name}"))
+                joined.append(Joined(oids[name], name, f"{_TITLES[kind]} {cluster.name}"))
         return joined
 
     def _deleted(self, txn: Any) -> list[UUID]:

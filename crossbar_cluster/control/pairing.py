@@ -30,8 +30,17 @@ ANSWER_WITHIN_S = 10.0
 
 def tell_if_pairing(session: Any, event: str) -> None:
     """The domain controller publishes this event: tell the control planes, if it is of a pairing."""
+    if event in _EVENTS:
+        tell_of_pairing(session)
+
+
+def tell_of_pairing(session: Any) -> None:
+    """Nodes have been paired or unpaired: tell the control planes.
+
+    :param session: of a component of the master.
+    """
     controller = session.config.controller
-    if event not in _EVENTS or controller is None:
+    if controller is None:
         return
     telling: Deferred[Any] = controller.publish(_TOPIC, options=PublishOptions(acknowledge=True))
     telling.addErrback(
@@ -77,56 +86,70 @@ class Pairing:
     router: str  #: worker of the master that the realm runs on
 
 
-def pairing_of(manager: Any, node_oid: Any) -> Pairing | None:
-    """How a node is paired now; None: it is not, or there is no such node.
+class Pairings:
+    """How nodes are paired, and what becomes of their sessions when they are not any more.
 
-    :param manager: the release's ``MrealmManager``.
+    :param session: of a component of the master.
+    :param db: the global database (zlmdb), with its ``GlobalSchema``.
     """
-    try:
-        oid = UUID(node_oid)
-    except (ValueError, TypeError, AttributeError):
-        return None
-    with manager.db.begin() as txn:
-        node = manager.schema.nodes[txn, oid]
-        mrealm = manager.schema.mrealms[txn, node.mrealm_oid] if node and node.mrealm_oid else None
-    if not mrealm or not node.authid:
-        return None
-    return Pairing(oid, mrealm.oid, node.authid, mrealm.name, mrealm.cf_router_worker or ROUTER_WORKER)
+
+    def __init__(self, session: Any, db: Any, schema: Any) -> None:
+        self._session = session
+        self._db, self._schema = db, schema
+
+    def of(self, node_oid: Any) -> Pairing | None:
+        """How a node is paired now; None: it is not, or there is no such node."""
+        try:
+            oid = UUID(node_oid)
+        except (ValueError, TypeError, AttributeError):
+            return None
+        with self._db.begin() as txn:
+            node = self._schema.nodes[txn, oid]
+            mrealm = self._schema.mrealms[txn, node.mrealm_oid] if node and node.mrealm_oid else None
+        if not mrealm or not node.authid:
+            return None
+        return Pairing(oid, mrealm.oid, node.authid, mrealm.name, mrealm.cf_router_worker or ROUTER_WORKER)
+
+    async def close_sessions(self, paired: Pairing | None, reactor: Any) -> list[int]:
+        """Close the management sessions of a node that was paired like that, if it is not any more.
+
+        Race: the record says so before the sessions are closed. Whoever is let in meanwhile has been looked up before
+        that, so that its session is there by now; whoever proves the key later is refused (`refusal_of_unpaired`).
+
+        :returns: the sessions that were closed.
+        """
+        if paired is None or self.of(str(paired.node_oid)) == paired:
+            return []
+        try:
+            calling: Deferred[Any] = self._session.config.controller.call(
+                f"crossbar.worker.{paired.router}.kill_by_authid",
+                paired.realm,
+                paired.authid,
+                reason=AUTH_CHANGED,  # the node connects again, is refused, and waits
+                message=f"node {paired.authid} is not paired any more",
+            )
+            closed: list[int] = await calling.addTimeout(ANSWER_WITHIN_S, reactor)
+        except Exception as e:
+            self._session.log.error(
+                "Node {authid} is unpaired, but its management sessions could not be closed: {error!r}. "
+                "Restart the master.",
+                authid=paired.authid,
+                error=e,
+            )
+            return []
+        return closed
 
 
-async def close_sessions(manager: Any, paired: Pairing | None, reactor: Any) -> list[int]:
-    """Close the management sessions of a node that was paired like that, if it is not any more.
-
-    Race: the record says so before the sessions are closed. Whoever is let in meanwhile has been looked up before
-    that, so that its session is there by now; whoever proves the key later is refused (`refusal_of_unpaired`).
-
-    :returns: the sessions that were closed.
-    """
-    if paired is None or pairing_of(manager, str(paired.node_oid)) == paired:
-        return []
-    try:
-        calling: Deferred[Any] = manager._session.config.controller.call(
-            f"crossbar.worker.{paired.router}.kill_by_authid",
-            paired.realm,
-            paired.authid,
-            reason=AUTH_CHANGED,  # the node connects again, is refused, and waits
-            message=f"node {paired.authid} is not paired any more",
-        )
-        closed: list[int] = await calling.addTimeout(ANSWER_WITHIN_S, reactor)
-    except Exception as e:
-        manager.log.error(
-            "Node {authid} is unpaired, but its management sessions could not be closed: {error!r}. "
-            "Restart the master.",
+async def unpaired(session: Any, pairings: Pairings, paired: Pairing | None, reactor: Any) -> list[int]:
+    """A user has unpaired a node that was paired like that. :returns: its management sessions, which are closed now."""
+    closed = await pairings.close_sessions(paired, reactor)
+    if paired is not None and pairings.of(str(paired.node_oid)) != paired:
+        session.log.info(
+            "Node {authid} is unpaired from management realm {realm}: {count} of its sessions closed",
             authid=paired.authid,
-            error=e,
+            realm=paired.realm,
+            count=len(closed),
         )
-        return []
-    manager.log.info(
-        "Node {authid} is unpaired from management realm {realm}: {count} of its sessions closed",
-        authid=paired.authid,
-        realm=paired.realm,
-        count=len(closed),
-    )
     return closed
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID, uuid4
@@ -93,22 +93,24 @@ class Placements:
         #: what the last `settle` could not place, for want of members
         self.shortfalls: tuple[Shortfall, ...] = ()
 
-    def settle(self) -> list[PlacementChange]:
+    def settle(self, newcomers: Collection[UUID] = ()) -> list[PlacementChange]:
         """Bring every worker group in line; nothing is written if all are.
 
         Whatever an application realm stands on that is not stopped stays, even if its group or cluster is gone.
+
+        :param newcomers: nodes that have just joined a router cluster by themselves.
         """
         names = self._node_names()
         with self._db.begin() as txn:
             snapshot = self._read(txn, names)
-        plan = spread(snapshot.groups, snapshot.others)
+        plan = spread(snapshot.groups, snapshot.others, newcomers)
         self.shortfalls = plan.shortfalls
         if not (plan.changes or snapshot.orphans):
             return []
         with self._db.begin(write=True) as txn:
             snapshot = self._read(txn, names)  # again: it may have changed since
             self._remove(txn, snapshot.orphans)
-            plan = spread(snapshot.groups, snapshot.others)
+            plan = spread(snapshot.groups, snapshot.others, newcomers)
             self._write(txn, plan)
         removed = [
             PlacementChange(

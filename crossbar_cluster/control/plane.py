@@ -23,7 +23,8 @@ from twisted.internet.task import deferLater
 
 from crossbar_cluster.control import lifecycle
 from crossbar_cluster.control.configuration import Configuration, NodeRecord, Unit
-from crossbar_cluster.control.heartbeat_logs import HeartbeatLogs, keep_from_environment
+from crossbar_cluster.control.gone_nodes import FORGET, GoneNodes
+from crossbar_cluster.control.heartbeat_logs import KEEP, HeartbeatLogs
 from crossbar_cluster.control.loop import CONVERGED, RETRY_AT_MOST_S, Outcome, ReconcileLoop, State
 from crossbar_cluster.control.memberships import Memberships
 from crossbar_cluster.control.nodes import NodeCallFailed, NodeCalls
@@ -71,7 +72,8 @@ class ControlPlane:
         self._listening: dict[WorkerKey, tuple[Endpoint, str | None]] = {}  #: where router workers were last seen, and
         # in which life; None: they run the plain release
         self._confirmed: set[WorkerKey] = set()  #: those that have been seen to since their node is there
-        self._logs = HeartbeatLogs(controller.db, controller.schema, keep_from_environment(os.environ))
+        self._logs = HeartbeatLogs(controller.db, controller.schema, KEEP.seconds(os.environ))
+        self._gone = GoneNodes(controller, self.placements, FORGET.seconds(os.environ), self._away_ns)
         self._purging = False
         self._read_after_write = -1  #: the last write to the global database before the configuration was read
         self._changed = True  #: configuration may have changed since it was read
@@ -220,8 +222,11 @@ class ControlPlane:
         sweeping = self.reactor.seconds() >= self._sweep_at_s
         if sweeping:
             self._sweep_at_s = self.reactor.seconds() + uniform(*SWEEP_S)
+            if self._gone.forget_after_s:
+                self._sweep_at_s = min(self._sweep_at_s, self.reactor.seconds() + self._gone.forget_after_s)
             Deferred.fromCoroutine(self._purge_logs())
             await self._catch_up()
+            Deferred.fromCoroutine(self._forget_gone())
             if not self.loop.running:  # stopped meanwhile: a successor may be at work already
                 return CONVERGED
         problems: list[str] = []
@@ -258,7 +263,9 @@ class ControlPlane:
     def _settle(self) -> list[str]:
         """Bring memberships and placements in line with what is configured. :returns: what keeps it from that."""
         try:
-            for change in (*self._memberships.settle(), *self.placements.settle()):
+            joined = self._memberships.settle()
+            moved = self.placements.settle([member.node_oid for member in joined])
+            for change in (*joined, *moved):
                 self.log.info("{change}", change=change)
         except Exception as e:
             self.log.debug("memberships and placements: {error!r}", error=e)
@@ -283,6 +290,17 @@ class ControlPlane:
     def _reconcile(self, kind: type[RouterReconciler] | type[ProxyReconciler], key: WorkerKey, node: str) -> None:
         self.reconcilers[key] = kind(self, key, node)
         self.reconcilers[key].loop.start()
+
+    async def _forget_gone(self) -> None:
+        try:
+            if self.loop.running and await self._gone.forget(time.time_ns(), self.reactor):
+                self.configuration_changed()
+        except Exception as e:
+            self._unexpected(e)
+
+    def _away_ns(self, authid: str) -> int | None:
+        """Since when a node is away, as far as this plane knows (ns since the epoch); None: it is there."""
+        return None if self.presence.is_online(authid) else (self.presence.since(authid) or self.started_ns)
 
     async def _purge_logs(self) -> None:
         """Delete old heartbeat logs bit by bit, giving way to everything else in between."""

@@ -110,11 +110,11 @@ ADDRESS_CHANGES = Metric(
 CLAIMS_REJECTED = Metric(
     f"{PREFIX}node_claims_rejected_total",
     "counter",
-    "Logins as a node that were not believed, by reason: invalid_address (let in, its record stays) or unproven "
-    "(wrong signature).",
+    "Logins as a node that were not believed, by reason: invalid_address (let in, its record stays), unproven (wrong "
+    "signature) or not_entitled (to be paired by its token).",
     ("master",),
     ("reason",),
-    begins=_each("invalid_address", "unproven"),
+    begins=_each("invalid_address", "unproven", "not_entitled"),
 )
 PASSES = Metric(
     f"{PREFIX}reconcile_passes_total",

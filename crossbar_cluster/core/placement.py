@@ -7,15 +7,17 @@ then by name. A hard limit is never exceeded.
 
 What has once been started stays where it is as long as its node is a member of the cluster: clients are on it. A worker
 that has not (`fresh`) makes way if it shares its node with another one of its group and a member has none: so a group
-that was configured before its nodes is spread over them, in whatever order they come. A node that is away keeps what is
-placed on it; of two that could take a worker, the one that is there gets it. When a group shrinks, those go that are
-missed least (`_Board.trim`), and the others stay where they are.
+that was configured before its nodes is spread over them, in whatever order they come. One that has makes way as well
+if that member has just joined the cluster by itself (a newcomer): else a group whose first node came a little sooner
+than the others would stay there as a whole. A node that is away keeps what is placed on it; of two that could take a
+worker, the one that is there gets it. When a group shrinks, those go that are missed least (`_Board.trim`), and the
+others stay where they are.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -108,7 +110,10 @@ class _Piece:
 class _Board:
     """All workers on all nodes, moved about until they are right; what has changed is told at the end."""
 
-    def __init__(self, groups: Iterable[WorkerGroup], others: Iterable[Placed]) -> None:
+    def __init__(
+        self, groups: Iterable[WorkerGroup], others: Iterable[Placed], newcomers: Collection[UUID] = ()
+    ) -> None:
+        self.newcomers = newcomers
         self.groups = sorted(groups, key=lambda group: (group.name, group.oid))
         self.pieces = {
             group.oid: [_Piece(p, p.node_oid, p.worker, p.fresh) for p in sorted(group.placements, key=_by_worker)]
@@ -195,13 +200,16 @@ class _Board:
         return filled
 
     def part(self, group: WorkerGroup) -> bool:
-        """Fresh workers that share a node with another one of their group go to a member that has none."""
+        """Workers that share a node with another one of their group go to a member that has none.
+
+        Those that have been started go to newcomers only.
+        """
         held, parted = self.held(group), False
         for piece in sorted(self.pieces[group.oid], key=lambda piece: piece.number, reverse=True):
-            if not piece.fresh or held[piece.node_oid] < 2:
+            if held[piece.node_oid] < 2:
                 continue
             member = self.room(group, piece.worker, but=piece.node_oid)
-            if member and not held[member.node_oid]:
+            if member and not held[member.node_oid] and (piece.fresh or member.node_oid in self.newcomers):
                 self.move(piece, member.node_oid, fresh=True)
                 held, parted = self.held(group), True
         return parted
@@ -233,12 +241,13 @@ def _by_worker(placed: Placed) -> tuple[str, UUID]:
     return placed.worker, placed.oid
 
 
-def spread(groups: Iterable[WorkerGroup], others: Iterable[Placed] = ()) -> Plan:
+def spread(groups: Iterable[WorkerGroup], others: Iterable[Placed] = (), newcomers: Collection[UUID] = ()) -> Plan:
     """Bring all worker groups in line; what the plan leads to plans to nothing.
 
     :param others: further placements in the database, which belong to none of the groups: they count as load.
+    :param newcomers: nodes that have just joined their cluster.
     """
-    board = _Board(groups, others)
+    board = _Board(groups, others, newcomers)
     for group in board.groups:
         board.trim(group)
     changed = True

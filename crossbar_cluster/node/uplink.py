@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -39,6 +39,7 @@ from zope.interface import implementer  # type: ignore[import-untyped]
 from crossbar_cluster.core.metrics import METRICS, UPLINK_CONNECTS
 from crossbar_cluster.core.news import Seldom
 from crossbar_cluster.core.rights import UNPAIRED
+from crossbar_cluster.node.pairing_offer import has_token
 from crossbar_cluster.node.pings import PING_ANSWER_WITHIN_S, PING_EVERY_S
 
 URL_VARIABLE = "CROSSBAR_FABRIC_URL"
@@ -100,6 +101,7 @@ class Uplink:
         self.joined_s = float("-inf")  #: when a session has joined last, in the reactor's time
         self._trouble = ""  # why the last attempt failed
         self._refused = False  # the master answered that it does not know the node
+        self._refusal = ""  # in its words
         self._told = Seldom(REMIND_AFTER_S)  # what the operator was told
         self._session: Any = None
         self._service: ClientService | None = None
@@ -132,9 +134,9 @@ class Uplink:
         self.joined_s = self.reactor.seconds()
         self.backoff.reset()
 
-    def unpaired(self) -> None:
-        """The master has refused the session: it does not know the node."""
-        self._refused = True
+    def unpaired(self, why: str | None) -> None:
+        """The master has refused the session: it does not know the node. :param why: in the master's words."""
+        self._refused, self._refusal = True, why or "it does not know this node"
 
     # -- attempts ---------------------------------------------------------------------------------------------------
 
@@ -170,7 +172,14 @@ class Uplink:
         return f"does not answer ({self._trouble or 'the connection ended before the node had joined'})"
 
     def _tell_why(self) -> None:
-        if self._refused:
+        if self._refused and has_token():
+            self._tell(
+                ("unpaired", self._refusal),
+                "This node is not paired: the master at {url} does not take its pairing token: {why}. It tries again "
+                "and again.",
+                why=self._refusal.rstrip("."),
+            )
+        elif self._refused:
             self._tell(
                 "unpaired",
                 "This node is not paired: the master at {url} does not know its public key {key}. It waits, and joins "
@@ -188,7 +197,7 @@ class Uplink:
             text = "The master at {was} {why}; trying {url} from {variable}"
             self._tell("turned", text, was=was.url, why=why, variable=URL_VARIABLE)
 
-    def _tell(self, what: str, text: str, **values: Any) -> None:
+    def _tell(self, what: Hashable, text: str, **values: Any) -> None:
         """Warn, and remind once a minute for as long as nothing has joined."""
         if self._told.due(what, self.reactor.seconds()):
             self.log.warn(text, url=self.address.url, **values)
@@ -225,11 +234,11 @@ def tell_joined(runner: Any) -> None:
         runner.joined()
 
 
-def can_wait(runner: Any, reason: str) -> bool:
+def can_wait(runner: Any, reason: str, message: str | None) -> bool:
     """Whether a node whose session was refused for ``reason`` goes on trying without a word to the rest of the node."""
     if reason != UNPAIRED or not isinstance(runner, Uplink):
         return False
-    runner.unpaired()
+    runner.unpaired(message)
     return True
 
 

@@ -28,6 +28,7 @@ ANSWER_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 0.5  #: somebody waits for the prompt, and the connection ends with the process in any case
 
 _NO_SUCH_PROCEDURE = "wamp.error.no_such_procedure"
+_CANCELED = "wamp.error.canceled"
 _NO_SUCH_REALM = "wamp.error.no_such_realm"
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -186,6 +187,19 @@ class Session:
                 f"{', '.join(sorted(missing))} in it. Use the version that the master runs."
             )
         return cast(Status, answer)
+
+    async def end_node(self, name: str) -> None:
+        """Tell a node to end in order. It leaves before it could answer: a call that is broken off is none that failed.
+
+        :raises Refused: it does not do it.
+        """
+        from autobahn.wamp.exception import ApplicationError, TransportLost
+
+        try:
+            await self._client.call(f"crossbarfabriccenter.node.{name}.shutdown")
+        except (TransportLost, ApplicationError) as e:
+            if getattr(e, "error", _CANCELED) not in (_CANCELED, _NO_SUCH_PROCEDURE):
+                raise Refused(f"node {name} cannot be told to end: {e}") from None
 
     async def call(self, procedure: str, *args: Any) -> Any:
         """Call ``crossbarfabriccenter.mrealm.<procedure>``.

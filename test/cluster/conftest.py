@@ -2,15 +2,17 @@
 
 import asyncio
 import os
+import sysconfig
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from crossbar_cluster.lab.cluster import Cluster, Node, Realm, loopback_cluster
+from crossbar_cluster.lab.cluster import MASTER_PORT, Cluster, Node, Realm, loopback_cluster
 from crossbar_cluster.lab.host import LoopbackHost, LoopbackNetwork
 
 PATCHED = os.environ.get("CROSSBAR_CLUSTER", "on").lower() not in ("off", "0", "no", "false")
@@ -26,6 +28,18 @@ async def until(condition: Callable[[], Awaitable[object]], within_s: float) -> 
         assert time.monotonic() - began < within_s, f"not within {within_s:g} s"
         await asyncio.sleep(0.05)
     return time.monotonic() - began
+
+
+async def command(cluster: Cluster, *argv: str) -> tuple[int, str, str]:
+    """`crossbar-cluster`, as an operator of the cluster types it. :returns: exit code, stdout, stderr."""
+    url = f"ws://{cluster.master.host.address}:{MASTER_PORT}/ws"
+    key = cluster.directory / "home" / ".crossbar" / "default.priv"
+    process = await asyncio.create_subprocess_exec(
+        str(Path(sysconfig.get_path("scripts")) / "crossbar-cluster"), *argv, "--url", url, "--key", str(key),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    return process.returncode or 0, out.decode(), err.decode()
 
 
 @dataclass

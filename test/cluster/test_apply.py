@@ -5,7 +5,6 @@ Clients that are connected notice nothing of what is changed in place.
 
 import asyncio
 import json
-import sysconfig
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +16,9 @@ from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import PublishOptions, SubscribeOptions
 
 from crossbar_cluster.lab.client import JoinFailed, join
-from crossbar_cluster.lab.cluster import MASTER_PORT, PROXY_PORT, Cluster, Node, loopback_cluster
+from crossbar_cluster.lab.cluster import PROXY_PORT, Cluster, Node, loopback_cluster
 
-from .conftest import PATCHED, RECOVERY_S, until
+from .conftest import PATCHED, RECOVERY_S, command, until
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cluster.yaml"
 
@@ -46,14 +45,7 @@ class Applying:
         if file is None:
             file = self.cluster.directory / "cluster.yaml"
             file.write_text(yaml.safe_dump(self.described))
-        url = f"ws://{self.cluster.master.host.address}:{MASTER_PORT}/ws"
-        key = self.cluster.directory / "home" / ".crossbar" / "default.priv"
-        process = await asyncio.create_subprocess_exec(
-            str(Path(sysconfig.get_path("scripts")) / "crossbar-cluster"), "apply", str(file), *options,
-            "--url", url, "--key", str(key), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        out, err = await process.communicate()
-        return process.returncode, out.decode(), err.decode()
+        return await command(self.cluster, "apply", str(file), *options)
 
     async def applied(self, *options: str) -> list[str]:
         """Apply what is described. :returns: what has changed."""

@@ -4,6 +4,7 @@ With CROSSBAR_CLUSTER=off no client of a realm on two routers is ever served.
 """
 
 import asyncio
+import json
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -15,6 +16,8 @@ from autobahn.wamp.exception import ApplicationError
 
 from crossbar_cluster.lab.client import Client, JoinFailed
 from crossbar_cluster.lab.cluster import Cluster, Node, loopback_cluster
+
+from .conftest import command
 
 REALM = "realm1"
 WITHIN_S = 20.0
@@ -138,6 +141,35 @@ async def test_a_node_that_ends_finishes_calls_and_sends_its_clients_elsewhere(p
     assert joins.failed == [] and joins.on
     await elsewhere.close()
     await pair.restored(ending)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["router", "proxy"])
+async def test_a_node_is_ended_from_afar_and_comes_back_without_a_failed_join(pair: Pair, kind: str) -> None:
+    ending = pair.routers["router1"] if kind == "router" else pair.proxies[0]
+    caller, callee, idle = [await pair.client_on("router1", pair.proxies[0]) for _ in range(3)]
+    call = await slow_call(caller, callee, 1.5)
+    async with Joins(pair, pair.proxies[1]) as joins:
+        draining = asyncio.create_task(command(pair.cluster, "drain", ending.name, "--back", "60", "--json"))
+        async with asyncio.timeout(WITHIN_S):
+            await idle.gone
+            assert await call == "done"
+            await asyncio.gather(caller.gone, callee.gone)
+        await ending.running.ended(WITHIN_S)
+        await pair.restored(ending)  # as Kubernetes or docker-compose would start it
+        code, out, err = await draining
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    assert told["node"] == ending.name
+    assert 0 < told["left_after_s"] < told["back_after_s"]
+    assert joins.failed == [] and joins.on
+
+
+@pytest.mark.slow
+async def test_what_cannot_be_ended_is_told(pair: Pair) -> None:
+    code, out, err = await command(pair.cluster, "drain", "router3")
+    assert (code, out) == (1, "")
+    assert err == "Error: There is no node router3. Paired are: proxy1, proxy2, router1, router2.\n"
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import zlmdb
 from cfxdb.log import MNodeLog, MWorkerLog
 from cfxdb.mrealmschema import MrealmSchema
 
-from crossbar_cluster.control.heartbeat_logs import VARIABLE, HeartbeatLogs, keep_from_environment
+from crossbar_cluster.control.heartbeat_logs import KEEP, HeartbeatLogs
 
 SECOND = 10**9
 HOUR = 3600 * SECOND
@@ -131,7 +131,7 @@ def test_a_full_database_can_be_purged(tmp_path):
     ("value", "hours"), [(None, 24), ("", 24), (" ", 24), ("24", 24), ("0.5", 0.5), (" 1 ", 1), ("0", 0), ("1e3", 1000)]
 )
 def test_how_long_they_are_kept(value, hours):
-    assert keep_from_environment({} if value is None else {VARIABLE: value}) == hours * 3600
+    assert KEEP.seconds({} if value is None else {KEEP.variable: value}) == hours * 3600
 
 
 @pytest.mark.parametrize("value", ["-1", "a day", "nan", "inf", "24h", "1,5", "{x}"])
@@ -143,6 +143,6 @@ def test_a_value_that_is_no_number_of_hours_is_named_and_the_default_counts(valu
             lines.append(text.format(**fields))
 
     monkeypatch.setattr(txaio, "make_logger", Log)
-    assert keep_from_environment({VARIABLE: value}) == 24 * 3600
+    assert KEEP.seconds({KEEP.variable: value}) == 24 * 3600
     assert len(lines) == 1
-    assert VARIABLE in lines[0] and repr(value) in lines[0] and "24 hours" in lines[0]
+    assert KEEP.variable in lines[0] and repr(value) in lines[0] and "24 hours" in lines[0]

@@ -627,6 +627,7 @@ def test_each_procedure_is_registered_once_and_checks_types(world):
     names = {name for name, member in vars(released).items() if hasattr(member, "_wampuris")}
     assert len(names) > 10
     added = {"move_placements", "drain_node", "undrain_node", "scale_workergroup"}
+    added |= {"expect_nodes", "get_expected_nodes"}
     assert set(endpoints) == {f"{PREFIX}.{name}" for name in names | added}
     for name, arguments in (
         ("drain_node", [7]),

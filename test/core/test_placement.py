@@ -177,6 +177,19 @@ def test_a_worker_whose_node_is_away_goes_before_one_that_has_clients():
     assert settled(replace(one, scale=1)) == {"g_2": "node2"}
 
 
+def test_a_newcomer_gets_one_of_two_that_share_a_node_though_they_have_been_started():
+    one = group(scale=3, of=members(1, 2, 3), placements=[placed("g_1", 1), placed("g_2", 1), placed("g_3", 3)])
+    assert spread([one]).changes == (), "node2 is there, and no newcomer"
+    plan = spread([one], newcomers=[UUID(int=2)])
+    assert layout(after([one], plan.changes)) == {"g_1": "node1", "g_2": "node2", "g_3": "node3"}
+    assert spread(after([one], plan.changes), newcomers=[UUID(int=2)]).changes == ()
+
+
+def test_a_newcomer_gets_nothing_that_is_alone_on_its_node():
+    one = group(scale=2, of=members(1, 2, 3), placements=[placed("g_1", 1), placed("g_2", 2)])
+    assert spread([one], newcomers=[UUID(int=3)]).changes == ()
+
+
 def test_whatever_the_scale_becomes_the_others_stay_where_they_are():
     one = group(scale=1, of=members(1, 2, 3))
     before = {}

@@ -14,7 +14,7 @@ from .test_operator import MREALM, STATUS, Failing, FakeMaster, ask, command, en
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cluster.yaml"
 READING = ("get_", "list_")
-STEPS = 24  #: from an empty master to the example
+STEPS = 26  #: from an empty master to the example
 
 
 class Records:
@@ -27,6 +27,7 @@ class Records:
             for kind in ("node", "role", "permission", "arealm", "routercluster", "group", "webcluster", "service")
         }
         self.members: dict[tuple[str, str], dict] = {}  #: of clusters
+        self.expected: dict[str, dict] = {}  #: nodes, by cluster
         self.roles_of: dict[tuple[str, str], dict] = {}  #: of realms
         for node in nodes:
             self.pair(node)
@@ -66,6 +67,8 @@ class Records:
             f"list_{kind}_nodes": members,
             f"get_{kind}_node": lambda oid, node: self.members[oid, node],
             f"add_{kind}_node": add,
+            "expect_nodes": lambda oid, nodes: self.expected.update({oid: nodes}) or {},
+            "get_expected_nodes": lambda oid: self.expected.get(oid, {}),
             f"remove_{kind}_node": lambda oid, node: self.members.pop((oid, node)),
         }
 
@@ -219,7 +222,7 @@ async def test_nodes_that_are_not_paired_yet(master, records):
     assert "pending: node router2 of router cluster routers: is not paired yet" in out
     assert "pending: node proxy* of web cluster web: matches no node that is paired" in out
     assert "pending: start of realm realm1: no node yet in web cluster web" in out
-    assert out.splitlines()[-1] == "19 done, 4 pending"
+    assert out.splitlines()[-1] == "21 done, 4 pending"
     assert "start_arealm" not in changes(master)
     assert "create_arealm" in changes(master)
 
@@ -244,7 +247,7 @@ async def test_waiting_for_nodes(master, records):
     code, out, err = await applying
     assert (code, err) == (0, "")
     assert changes(master).count("start_arealm") == 2
-    assert out.splitlines()[-1] == "23 done"
+    assert out.splitlines()[-1] == "25 done"
 
 
 async def test_waiting_ends(master, records):

@@ -56,12 +56,14 @@ BRIDGE = Record(
 
 @SESSION
 class AddressTellingSession:
-    """Adds the node's cluster address to the authextra of its HELLO."""
+    """Adds the node's cluster address to the authextra of its HELLO, and what it offers to be paired."""
 
     def join(self, *args, authextra=None, **kwargs):
         from crossbar_cluster.node.address import claim_in_authextra
+        from crossbar_cluster.node.pairing_offer import offer_in_authextra
 
-        return super().join(*args, authextra=claim_in_authextra(authextra), **kwargs)
+        authextra = offer_in_authextra(claim_in_authextra(authextra), self.log)
+        return super().join(*args, authextra=authextra, **kwargs)
 
     def onJoin(self, details):
         from crossbar_cluster.node.address import unheard_claim
@@ -80,7 +82,8 @@ class PatientSession:
     def onLeave(self, details):
         from crossbar_cluster.node.uplink import can_wait
 
-        return self.disconnect() if can_wait(self._runner, details.reason) else super().onLeave(details)
+        waits = can_wait(self._runner, details.reason, details.message)
+        return self.disconnect() if waits else super().onLeave(details)
 
 
 @BRIDGE

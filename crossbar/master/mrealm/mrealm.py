@@ -29,11 +29,12 @@ class ClosingManager:
     async def unpair_node(self, node_oid, details=None):
         from twisted.internet import reactor
 
-        from crossbar_cluster.control.pairing import close_sessions, pairing_of
+        from crossbar_cluster.control.pairing import Pairings, unpaired
 
-        paired, closed = pairing_of(self, node_oid), []
+        pairings = Pairings(self._session, self.db, self.schema)
+        paired, closed = pairings.of(node_oid), []
         try:
-            unpaired = await super().unpair_node(node_oid, details=details)
+            record = await super().unpair_node(node_oid, details=details)
         finally:  # it may have been unpaired, and something else gone wrong after that
-            closed = await close_sessions(self, paired, reactor)
-        return {**unpaired, "killed": closed}
+            closed = await unpaired(self._session, pairings, paired, reactor)
+        return {**record, "killed": closed}

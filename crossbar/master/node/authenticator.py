@@ -14,6 +14,16 @@ AUTHENTICATOR = Record(
     relies_on=("crossbar.master.node.authenticator:Authenticator.onJoin",),
 )
 
+PAIRING = Record(
+    target="crossbar.master.node.authenticator:Authenticator",
+    kind="subclass",
+    members=("_auth_node",),
+    why="Nodes that are scaled up by themselves cannot be paired: somebody has to do it, or has to put their keys into "
+    "a directory that the master sees.",
+    retire="When a released master pairs nodes that have a secret from it.",
+    relies_on=("crossbar.master.node.controller:DomainController.onJoin",),
+)
+
 # The release passes only the public key on to _auth_node. A context variable is right here and an attribute is not:
 # each authentication is a coroutine with a context of its own, and several can be under way.
 _hello: ContextVar[dict] = ContextVar("details of the HELLO being authenticated")
@@ -50,3 +60,28 @@ class AddressKeepingAuthenticator:
         from crossbar_cluster.control.records import NodeRecords
 
         return proven(self.log, NodeRecords(self._db, self._schema), pubkey, authid, authextra)
+
+
+@PAIRING
+class TokenPairingAuthenticator:
+    """Gives a node that nobody has paired a challenge if it has a token, and pairs it once it has proven its key."""
+
+    def _auth_node(self, pubkey, details=None):
+        from autobahn.wamp.exception import ApplicationError
+
+        from crossbar_cluster.control.token_pairing import TokenPairing, login_of_new_node
+        from crossbar_cluster.core.pairing_token import NotEntitled
+        from crossbar_cluster.core.rights import UNPAIRED
+
+        hello = details or _hello.get({})
+        try:
+            login = login_of_new_node(self.log, TokenPairing(self._db, self._schema), pubkey, hello)
+        except NotEntitled as e:
+            raise ApplicationError(UNPAIRED, str(e)) from None
+        return login or super()._auth_node(pubkey, details)
+
+    def pair_proven(self, pubkey, authextra):
+        """A node has proven its key: pair it, if it has a token and has never been paired."""
+        from crossbar_cluster.control.token_pairing import pair_new_node
+
+        pair_new_node(self, self._db, self._schema, pubkey, authextra)

@@ -1,0 +1,85 @@
+"""Nodes that have paired themselves by a token and do not come back: forgotten after a while.
+
+A proxy that is scaled away, or replaced, never returns: its successor has another name and key. So what it leaves
+behind would grow with every deployment. Only such nodes are forgotten, and only if no router worker is placed there and
+no router cluster has them: those are somebody's decision. One that returns after all pairs itself anew.
+
+Triggered by the control plane's sweep; ends with the records gone and the control plane told to look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from crossbar_cluster.control.hours import Hours
+from crossbar_cluster.control.pairing import Pairings
+from crossbar_cluster.control.placements import Placements
+from crossbar_cluster.control.token_pairing import PAIRED_BY, TOKEN
+
+#: How long such a node may be away; 0: for ever.
+FORGET = Hours("CROSSBAR_CLUSTER_FORGET_HOURS", 1.0)
+
+
+class GoneNodes:
+    """The nodes of one management realm.
+
+    :param controller: the release's ``MrealmController``.
+    :param away_ns: since when a node (authid) is away, in ns since the epoch; None: it is there.
+    """
+
+    def __init__(
+        self, controller: Any, placements: Placements, forget_after_s: float, away_ns: Callable[[str], int | None]
+    ) -> None:
+        self._db, self._schema = controller.db, controller.schema
+        self._gdb, self._gschema = controller.gdb, controller.gschema
+        self._mrealm_oid = controller._mrealm_oid
+        self._pairings = Pairings(controller, controller.gdb, controller.gschema)
+        self._placements = placements
+        self._away_ns = away_ns
+        self.forget_after_s = forget_after_s
+        self._log = controller.log
+
+    async def forget(self, now_ns: int, reactor: Any) -> list[str]:
+        """Forget those that have been away for too long. :returns: their names."""
+        forgotten = []
+        for oid, name, pubkey in self._to_be_forgotten(now_ns) if self.forget_after_s else ():
+            paired = self._pairings.of(str(oid))
+            self._leave_web_clusters(oid)
+            if self._delete(oid, pubkey):
+                forgotten.append(name)
+                self._log.info("Node {name} is forgotten: it has been away for too long", name=name)
+                # Should it have come back at this very moment, it has a session without a record: it is to try again.
+                await self._pairings.close_sessions(paired, reactor)
+        return forgotten
+
+    def _to_be_forgotten(self, now_ns: int) -> list[tuple[UUID, str, str]]:
+        """Object id, name and public key."""
+        with self._gdb.begin() as txn:
+            nodes = [n for n in self._gschema.nodes.select(txn, return_keys=False) if n.mrealm_oid == self._mrealm_oid]
+        return [
+            (node.oid, node.authid, node.pubkey)
+            for node in nodes
+            if node.authid
+            and (node.authextra or {}).get(PAIRED_BY) == TOKEN
+            and self._is_overdue(self._away_ns(node.authid), now_ns)
+            and not self._placements.name_node(node.oid)
+        ]
+
+    def _is_overdue(self, away_ns: int | None, now_ns: int) -> bool:
+        return away_ns is not None and now_ns - away_ns > self.forget_after_s * 1e9
+
+    def _leave_web_clusters(self, node_oid: UUID) -> None:
+        table = self._schema.webcluster_node_memberships
+        with self._db.begin(write=True) as txn:
+            for key in [key for key in table.select(txn, return_values=False) if key[1] == node_oid]:
+                del table[txn, key]
+
+    def _delete(self, node_oid: UUID, pubkey: str) -> bool:
+        with self._gdb.begin(write=True) as txn:
+            node = self._gschema.nodes[txn, node_oid]
+            if node is None or node.pubkey != pubkey or node.mrealm_oid != self._mrealm_oid:
+                return False
+            del self._gschema.nodes[txn, node_oid]
+        return True
