@@ -253,7 +253,7 @@ async def test_waiting_for_nodes(master, records):
 async def test_waiting_ends(master, records):
     records.tables["node"].clear()
     code, out, _ = await apply(master, "--wait", "0.5")
-    assert (code, out.splitlines()[-1]) == (3, "18 done, 5 pending")
+    assert (code, out.splitlines()[-1]) == (3, "20 done, 5 pending")
 
 
 async def test_waiting_for_the_master(master, tmp_path):
@@ -285,7 +285,7 @@ async def test_a_step_that_fails(master):
     assert "not done: node router1 in router cluster routers: it needs: router cluster routers" in lines
     assert "done: web cluster web: started" in lines
     assert "done: role reader in realm realm2" in lines
-    assert lines[-1] == "16 done, 1 failed, 7 not done"
+    assert lines[-1] == "17 done, 1 failed, 8 not done"
     del master.answers[f"{MREALM}routercluster.create_routercluster"]
     code, out, _ = await apply(master)
     assert (code, "it has no procedure" in out) == (1, True)
