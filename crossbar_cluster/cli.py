@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": "crossbar_cluster.demo.command:demo",
     "drain": "crossbar_cluster.operator.drain:drain",
     "placements": "crossbar_cluster.operator.placements:placements",
+    "secrets": "crossbar_cluster.operator.cluster_secrets:secrets",
     "status": "crossbar_cluster.operator.status:status",
 }
 

@@ -1,0 +1,68 @@
+"""The command ``crossbar-cluster secrets``: the secrets of a new cluster, as Kubernetes takes them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import secrets as random
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from crossbar_cluster.core.pairing_token import NAME_RULE, is_name
+
+TOKEN_BYTES = 32
+
+
+@click.command(context_settings={"max_content_width": 100})
+@click.option(
+    "--token",
+    "prefixes",
+    metavar="PREFIX",
+    multiple=True,
+    default=("crossbar-router-", "crossbar-proxy-"),
+    show_default=True,
+    help="A pairing token for nodes whose names begin like that; can be repeated.",
+)
+def secrets(prefixes: tuple[str, ...]) -> None:
+    """Make the secrets of a new cluster, and print them as manifests for Kubernetes.
+
+    Secret crossbar-superuser has a new key pair of the superuser (default.priv, default.pub), Secret crossbar-pairing
+    the tokens that nodes are paired by. Nothing is kept here: every run makes others.
+
+    \b
+      crossbar-cluster secrets | kubectl create -n crossbar -f -
+
+    `create`, and not `apply`: it does nothing if the Secrets are there. Another superuser's key would lock you out.
+    """
+    for prefix in prefixes:
+        if not is_name(prefix):
+            raise click.UsageError(f"{prefix!r} cannot begin a node's name: it has to have {NAME_RULE}.")
+    tokens = {prefix: random.token_urlsafe(TOKEN_BYTES) for prefix in prefixes}
+    made = [_secret("crossbar-superuser", _new_superuser()), _secret("crossbar-pairing", tokens)]
+    click.echo(yaml.safe_dump_all(made, sort_keys=False), nl=False)
+
+
+def _secret(name: str, content: dict[str, str]) -> dict[str, Any]:
+    labels = {"app.kubernetes.io/part-of": "crossbar-cluster"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "labels": labels},
+        "stringData": content,
+    }
+
+
+def _new_superuser() -> dict[str, str]:
+    """File name -> text of a key pair, as `crossbar shell init` makes it."""
+    # what it says is for people at a terminal
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        from xbr import UserKey  # type: ignore[import-untyped]
+
+        with tempfile.TemporaryDirectory() as directory:
+            private, public = Path(directory, "default.priv"), Path(directory, "default.pub")
+            UserKey(str(private), str(public), yes_to_all=True)  # type: ignore[no-untyped-call]
+            return {file.name: file.read_text(encoding="utf-8") for file in (private, public)}
