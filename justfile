@@ -51,6 +51,10 @@ push:
 test-image *args: _venv
     LAB_IMAGE_TESTS=1 .venv/bin/python -m pytest -n 0 test/image {{args}}
 
+# render the manifests of k8s/overlays into k8s/rendered, after a change (kubectl)
+k8s-render:
+    for overlay in dev gke; do kubectl kustomize k8s/overlays/$overlay > k8s/rendered/$overlay.yaml || exit 1; done
+
 # pin anew all that the image installs
 lock: _venv
     .venv/bin/pip install --quiet pip-tools

@@ -98,6 +98,7 @@ TEST = [
     "pytest-xdist>=3.5",
     "hypothesis>=6.100",
     "setuptools>=77,<85",
+    "kubernetes-validate>=1.36,<2",  # of each minor version, it knows that of Kubernetes
 ]
 
 setup(
