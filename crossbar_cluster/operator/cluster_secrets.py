@@ -60,7 +60,7 @@ def _new_superuser() -> dict[str, str]:
     """File name -> text of a key pair, as `crossbar shell init` makes it."""
     # what it says is for people at a terminal
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        from xbr import UserKey  # type: ignore[import-untyped]
+        from xbr import UserKey
 
         with tempfile.TemporaryDirectory() as directory:
             private, public = Path(directory, "default.priv"), Path(directory, "default.pub")

@@ -1,9 +1,9 @@
 """The manifests beside real processes: what nodes listen on, and what their pods leave them to work with.
 
-A cluster is started with the names, arguments and settings of the rendered manifests, and configured by the Job's
-command with the ConfigMap's cluster.yaml. As root, each process is confined as its container is: nothing can be written
-to but the node's directory, and there is no capability. (That another user than root can do it is for tests of the
-image to see.)
+A cluster is started with the names, arguments and settings of the rendered manifests, its nodes are paired by the
+tokens that `crossbar-cluster secrets` makes, and it is configured by the Job's command with the ConfigMap's
+cluster.yaml. As root, each process is confined as its container is: nothing can be written to but the node's directory,
+and there is no capability. (That another user than root can do it is for tests of the image to see.)
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 import pytest_asyncio
+import yaml
 
 from crossbar_cluster.lab.cluster import MASTER_CONFIG, MASTER_PORT, Cluster, Node, loopback_cluster
 from crossbar_cluster.lab.host import LoopbackHost
@@ -86,16 +87,44 @@ class Pods:
 
     manifests: Manifests
     cluster: Cluster
+    secrets: dict[str, dict[str, str]]  #: name -> content
     nodes: dict[str, list[Node]] = field(default_factory=dict)  #: component -> nodes
 
+    def add(self, component: str, name: str, host: "PodHost", workload: dict) -> Node:
+        """A node whose key nobody but itself sees."""
+        [directory] = host.writable
+        node = self.cluster.nodes[name] = Node(name, host, directory, cluster_ip=host.address)
+        self.settle(workload, node)
+        self.nodes[component].append(node)
+        return node
+
     def settle(self, workload: dict, node: Node) -> None:
-        """Give a node the settings of its pod: those that are no address, and no file of a Secret."""
-        [container] = pod_spec(workload)["containers"]
-        plain = {e["name"]: e["value"] for e in container["env"] if "value" in e}
-        node.settings |= {n: v for n, v in plain.items() if "://" not in v and not v.startswith("/run/secrets/")}
+        """Give a node the settings of its pod: those that are no address; and the files of its Secrets."""
+        spec = pod_spec(workload)
+        [container] = spec["containers"]
+        mounted = self._mounted(spec, node)
+        for variable, value in ((e["name"], e["value"]) for e in container["env"] if "value" in e):
+            where, _, file = value.rpartition("/")
+            if value in mounted or where in mounted:
+                node.settings[variable] = str(mounted[value] if value in mounted else mounted[where] / file)
+            elif "://" not in value:
+                node.settings[variable] = value
         node.settings["HOME"] = str(node.directory)  # as in the image
         [kind, start, _] = container["args"]
         assert (kind, start) == ("master" if node is self.cluster.master else "edge", "start"), "the lab's own command"
+
+    def _mounted(self, spec: dict, node: Node) -> dict[str, Path]:
+        """Where a node finds the Secrets that its pod has mounted. Path in the container -> directory."""
+        secrets = {volume["name"]: volume["secret"] for volume in spec["volumes"] if "secret" in volume}
+        found = {}
+        for mount in spec["containers"][0]["volumeMounts"]:
+            if secret := secrets.get(mount["name"]):
+                content = self.secrets[secret["secretName"]]
+                found[mount["mountPath"]] = directory = self.cluster.directory / "secrets" / node.name / mount["name"]
+                directory.mkdir(parents=True)
+                for item in secret.get("items") or [{"key": key, "path": key} for key in content]:
+                    (directory / item["path"]).write_text(content[item["key"]])
+        return found
 
     async def apply(self, host: PodHost) -> subprocess.CompletedProcess[str]:
         """Run the Job."""
@@ -118,6 +147,13 @@ class Pods:
         )
 
 
+def made_secrets() -> dict[str, dict[str, str]]:
+    """What `crossbar-cluster secrets` makes. Name -> content."""
+    command = Path(sysconfig.get_path("scripts")) / "crossbar-cluster"
+    made = subprocess.run([str(command), "secrets"], check=True, capture_output=True, text=True).stdout
+    return {document["metadata"]["name"]: document["stringData"] for document in yaml.safe_load_all(made)}
+
+
 @pytest_asyncio.fixture(scope="module")
 async def pods(tmp_path_factory):
     manifests = Manifests.read(K8S / "rendered" / "dev.yaml")
@@ -128,20 +164,26 @@ async def pods(tmp_path_factory):
             address = network.host().address
             return PodHost(address, network, lab=directory, writable=writable)
 
-        pods = Pods(manifests, cluster, {"master": [cluster.master], "router": [], "proxy": []})
+        pods = Pods(manifests, cluster, made_secrets(), {"master": [cluster.master], "router": [], "proxy": []})
         cluster.master.host = cluster.master_host = host(cluster.master.directory, directory / "home")
         pods.settle(manifests.one("StatefulSet", "crossbar-master"), cluster.master)
-        del cluster.master.settings["HOME"]  # where the lab makes the superuser's key
+        for variable in ("HOME", "CROSSBAR_FABRIC_SUPERUSER"):  # the lab has the superuser's key where it wants it
+            del cluster.master.settings[variable]
         for workload in manifests.workloads("router"):
             for number in range(workload["spec"]["replicas"]):
                 name = f"{workload['metadata']['name']}-{number}"
-                node = cluster.add_node(name, host(cluster.watched / name))
-                pods.settle(workload, node)
-                pods.nodes["router"].append(node)
-        proxy = cluster.add_node(PROXY, host(cluster.watched / PROXY))
-        pods.settle(manifests.one("Deployment", "crossbar-proxy"), proxy)
-        pods.nodes["proxy"].append(proxy)
+                pods.add("router", name, host(directory / "hosts" / name), workload)
+        proxy = pods.add(
+            "proxy", PROXY, host(directory / "hosts" / PROXY), manifests.one("Deployment", "crossbar-proxy")
+        )
+        keys = directory / "home" / ".crossbar"  # whose superuser the lab is
+        keys.mkdir(parents=True)
+        for name, text in pods.secrets["crossbar-superuser"].items():
+            (keys / name).write_text(text)
         await cluster.boot()
+        for nodes in (pods.nodes["router"], pods.nodes["proxy"]):
+            for node in nodes:
+                assert cluster.master.running.find(f"Node {node.name} has been paired by its token")
         job = await pods.apply(host())
         assert job.returncode == 0, job.stdout
         for realm in ("realm1", "realm2"):
