@@ -27,14 +27,19 @@ def heard(log: Any, authid: str, details: Mapping[str, Any]) -> None:
     """
     authextra = details.get("authextra")
     claimed = authextra.get("cluster_ip") if isinstance(authextra, Mapping) else None
-    transport = details.get("transport")
-    peer = transport.get("peer") if isinstance(transport, Mapping) else None
     log.info(
         "Node authentication received: node {authid} at {peer} says cluster_ip={claimed}",
         authid=authid,
-        peer=peer if isinstance(peer, str) and peer.isprintable() and len(peer) <= 80 else describe(peer),
+        peer=peer_in(details),
         claimed=None if claimed is None else describe(claimed),
     )
+
+
+def peer_in(details: Mapping[str, Any]) -> str:
+    """Where a HELLO came from, for a log line."""
+    transport = details.get("transport")
+    peer = transport.get("peer") if isinstance(transport, Mapping) else None
+    return peer if isinstance(peer, str) and peer.isprintable() and len(peer) <= 80 else describe(peer)
 
 
 def proven(log: Any, records: NodeRecords, pubkey: str, authid: str, authextra: Any) -> dict[str, Any] | None:

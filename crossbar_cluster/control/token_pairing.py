@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from cfxdb.mrealm import Node
 
-from crossbar_cluster.control.authentication import NODE_ROLE, heard
+from crossbar_cluster.control.authentication import NODE_ROLE, heard, peer_in
 from crossbar_cluster.control.pairing import tell_of_pairing
 from crossbar_cluster.core.metrics import CLAIMS_REJECTED, METRICS
 from crossbar_cluster.core.pairing_token import InvalidToken, NotEntitled, Offer, entitles, parse_tokens
@@ -125,7 +125,8 @@ def login_of_new_node(
         offer = pairing.offer_of(pubkey, details.get("authextra"))
     except NotEntitled as e:
         METRICS.count(CLAIMS_REJECTED, "not_entitled")
-        log.info("A node that offers a pairing token is not paired: {why}", why=str(e))
+        text = "A node at {peer} that offers a pairing token is not paired: {why}"
+        log.info(text, peer=peer_in(details), why=str(e))
         raise
     if offer is None:
         return None

@@ -149,6 +149,26 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(world, rules):
     assert world.call(world.webs, "get_expected_nodes", web) == {"one": {}}
 
 
+def test_the_release_reads_a_database_in_which_nodes_are_expected(tmp_path):
+    """What it would do after the package has been uninstalled: its schema, and nothing of ours."""
+    with (
+        zlmdb.Database.open(str(tmp_path / "global"), maxsize=2**24) as gdb,
+        zlmdb.Database.open(str(tmp_path / "mrealm"), maxsize=2**24) as db,
+    ):
+        world = World(gdb, db)
+        web = world.web_cluster()
+        world.call(world.webs, "expect_nodes", web, {"proxy-*": {}})
+    with zlmdb.Database.open(str(tmp_path / "mrealm"), maxsize=2**24) as db:
+        schema = MrealmSchema.attach(db)
+        with db.begin(write=True) as txn:
+            cluster = schema.webclusters[txn, uuid.UUID(web)]
+            assert cluster.name == "web"
+            cluster.name = "web2"
+            schema.webclusters[txn, cluster.oid] = cluster
+        with db.begin() as txn:
+            assert [c.name for c in schema.webclusters.select(txn, return_keys=False)] == ["web2"]
+
+
 def test_a_cluster_that_is_not_there_expects_nobody(world):
     with pytest.raises(ApplicationError) as refused:
         world.call(world.webs, "expect_nodes", str(uuid.uuid4()), {"proxy-*": {}})
