@@ -33,9 +33,9 @@ def test_what_was_heard_is_of_no_use_with_another_key_or_name():
     assert not entitles(Offer("crossbar-proxy-2", heard.code), KEY, tokens)
 
 
-@given(st.text(st.characters(categories=["L", "N"]), max_size=40), st.text(max_size=40))
+@given(st.text(st.characters(categories=["L", "N"]), max_size=40), st.text("0123456789abcdef", min_size=1, max_size=40))
 def test_name_and_key_cannot_be_shifted_against_each_other(name, key):
-    assert code_of(TOKEN, name, key + "a") != code_of(TOKEN, name + key[:1], key[1:] + "a") or not key
+    assert code_of(TOKEN, name, key) != code_of(TOKEN, name + key[:1], key[1:])
 
 
 def test_it_does_not_matter_how_a_key_is_spelt():
