@@ -198,7 +198,7 @@ class Clients:
 
     @contextlib.contextmanager
     def only_lose(self, key: str, value: str) -> Iterator[None]:
-        """See that exactly the clients that are at a proxy, or on a router, are lost meanwhile, and soon back elsewhere.
+        """See that exactly the clients that are at a proxy, or on a router, are lost meanwhile, and soon back.
 
         No join fails: not at a proxy that is up. (Where nobody answers, a client goes on to the next one.)
         """

@@ -17,8 +17,7 @@ from crossbar_cluster.core.clients import Where
 
 #: An address where nothing answers costs a client no more than this. Autobahn asks for a whole number.
 CONNECT_TIMEOUT_S = 1
-#: Before an attempt at a proxy that was tried before. A Component without a main function never forgets its attempts:
-#: what it waits grows to the most, and stays there.
+#: Before an attempt at a proxy that was tried since the client last joined there. The first one is made at once.
 RETRY_S = 0.1
 MOST_RETRY_S = 0.5
 RETRY_GROWTH = 1.2
@@ -99,7 +98,7 @@ class Member:
         self.number = number
         self._heard = heard
         self._session: Any = None
-        self._component = _Observed(transports=[_transport(url) for url in urls], realm=realm)
+        self._component = _Observed(_main, transports=[_transport(url) for url in urls], realm=realm)
         for event, listener in (
             ("connect", self._on_connect),
             ("join", self._on_join),
@@ -156,6 +155,14 @@ class Member:
     def _on_end(self, future: asyncio.Future[None]) -> None:
         error = None if future.cancelled() else future.exception()
         self._heard.gave_up(self.number, str(error) if error else "its session was ended as if all were done")
+
+
+def _main(loop: asyncio.AbstractEventLoop, session: Any) -> asyncio.Future[None]:
+    """What a Component does with a session; it has done its work when this ends, which it never does.
+
+    A Component without a main function never forgets an attempt, and waits longer and longer after each loss.
+    """
+    return loop.create_future()
 
 
 def _transport(url: str) -> dict[str, Any]:
