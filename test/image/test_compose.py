@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -27,8 +28,6 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parent.parent.parent
-CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
-PACKAGES = "python3,python3-venv,ca-certificates"
 PROJECT = "crossbarlab"
 REALMS = ("realm1", "realm2")
 PORTS = (18080, 18081)
@@ -76,48 +75,22 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     missing = [command for command in ("docker", "docker-compose", "dockerd") if shutil.which(command) is None]
     if missing:
         pytest.skip(f"there is no {missing[0]} (Debian: docker.io, docker-compose)")
-    if "Server Version" in run("docker", "info", check=False):
-        yield
-        return
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 and "Server Version" not in run("docker", "info", check=False):
         pytest.skip("no Docker engine is running, and only root can start one")
-    log = (tmp_path_factory.mktemp("dockerd") / "log").open("w")
-    with subprocess.Popen(["dockerd"], stdout=log, stderr=log) as engine:
-        try:
-            until(lambda: "Server Version" in run("docker", "info", check=False), 60, "a Docker engine that answers")
-            yield
-        finally:
-            engine.terminate()
+    engine = run(".ci/image", "start", str(tmp_path_factory.mktemp("dockerd") / "log")).strip()
+    yield
+    if engine:
+        os.kill(int(engine), signal.SIGTERM)
+        until(lambda: not Path(f"/proc/{engine}").exists(), 30, "the Docker engine has ended")
 
 
 @pytest.fixture(scope="session")
-def base_image(docker: None, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Debian bookworm with python3: no image can be pulled where there is no image registry."""
-    if given := os.environ.get("LAB_BASE_IMAGE"):
-        return given
-    if shutil.which("debootstrap") is None or os.geteuid() != 0:
-        pytest.skip("debootstrap, which needs root, makes the base image; or name one in LAB_BASE_IMAGE")
-    root = tmp_path_factory.mktemp("base")
-    mirror = "http://deb.debian.org/debian"
-    run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(root), mirror)
-    shutil.copy(CERTIFICATES, root / CERTIFICATES.lstrip("/"))  # those that this machine trusts
-    archive = tmp_path_factory.mktemp("archive") / "base.tar"
-    run("tar", "-C", str(root), "-cf", str(archive), ".")
-    run("docker", "import", str(archive), "crossbar-lab-base")
-    archive.unlink()
-    shutil.rmtree(root)
-    return "crossbar-lab-base"
-
-
-@pytest.fixture(scope="session")
-def image(request: pytest.FixtureRequest) -> str:
+def image(docker: None) -> str:
     if given := os.environ.get("LAB_IMAGE"):
-        request.getfixturevalue("docker")
         return given
-    base = request.getfixturevalue("base_image")
-    arguments = {"BASE_IMAGE": base, "PIP_CERT": CERTIFICATES}
-    options = [option for name, value in arguments.items() for option in ("--build-arg", f"{name}={value}")]
-    run("docker", "build", "--network", "host", *options, "-f", "docker/Dockerfile", "-t", "crossbar-lab", ".")
+    if "LAB_BASE_IMAGE" not in os.environ and (shutil.which("debootstrap") is None or os.geteuid() != 0):
+        pytest.skip("debootstrap, which needs root, makes the base image; or name one in LAB_BASE_IMAGE")
+    run(".ci/image", "build")
     return "crossbar-lab"
 
 
