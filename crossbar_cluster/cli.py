@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "apply": "crossbar_cluster.operator.apply.command:apply",
     "check": "crossbar_cluster.cli:check",
+    "clients": "crossbar_cluster.operator.clients.command:clients",
     "demo": "crossbar_cluster.demo.command:demo",
     "drain": "crossbar_cluster.operator.drain:drain",
     "placements": "crossbar_cluster.operator.placements:placements",
