@@ -1,6 +1,9 @@
 #!/bin/sh
-# The entry point of the image: sees to it that a node has what it starts with, and becomes `crossbar`.
+# The entry point of the image: sees to it that a node has what it starts with, and becomes `crossbar`. What begins with
+# crossbar-cluster is run as it is.
 set -eu
+
+[ "${1:-}" != crossbar-cluster ] || exec "$@"
 
 case "${1:-} ${2:-}" in
 "master start")

@@ -129,7 +129,7 @@ class Pods:
     async def apply(self, host: PodHost) -> subprocess.CompletedProcess[str]:
         """Run the Job."""
         [job], [configmap] = self.manifests.of("Job"), self.manifests.of("ConfigMap")
-        command = pod_spec(job)["containers"][0]["command"]
+        command = pod_spec(job)["containers"][0]["args"]  # the entry point of the image runs it as it is
         file = self.cluster.directory / "cluster.yaml"
         file.write_text(configmap["data"]["cluster.yaml"])
         paths = {
