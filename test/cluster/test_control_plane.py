@@ -303,6 +303,22 @@ async def test_events_that_make_no_sense_harm_nobody(configured):
     await cluster.served("realm1", configured.proxy1, 5)
 
 
+async def test_a_heartbeat_of_a_node_is_nothing_to_warn_of(configured):
+    """Nodes send no public key with it. The release warns of each, every 10 s for each node."""
+    cluster = configured.cluster
+    node = await join(
+        cluster.client_host, cluster.master.host.address, MASTER_PORT, None,
+        key=cluster.node_key(configured.proxy2), authrole="node",
+    )  # fmt: skip
+    acknowledged = PublishOptions(acknowledge=True)
+    for authid in ("proxy2", "barrier"):  # the second one is ignored, with a line in the log
+        heartbeat = {"timestamp": time.time_ns(), "period": 10, "seq": 1, "workers": {}}
+        await node.publish("crossbarfabriccenter.node.on_heartbeat", authid, heartbeat, options=acknowledged)
+    await cluster.master.running.line("heartbeat of node barrier from proxy2 is ignored")
+    assert not cluster.master.running.find("heartbeat pubkey does not match")
+    await node.close()
+
+
 async def test_a_realm_that_cannot_start_is_told_and_holds_up_nobody(configured):
     cluster = configured.cluster
     group = configured.realm1.workergroup

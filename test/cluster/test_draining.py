@@ -14,12 +14,12 @@ import pytest
 import pytest_asyncio
 from autobahn.wamp.exception import ApplicationError
 
-from crossbar_cluster.lab.client import Client, JoinFailed
+from crossbar_cluster.lab.client import Client
 from crossbar_cluster.lab.cluster import Cluster, Node, loopback_cluster
 
 from .conftest import command
+from .group import REALM, Arrivals, client_on
 
-REALM = "realm1"
 WITHIN_S = 20.0
 DRAIN_S = 4.0
 
@@ -34,11 +34,7 @@ class Pair:
 
     async def client_on(self, router: str, proxy: Node) -> Client:
         async with asyncio.timeout(60):
-            while True:
-                client = await self.cluster.client(REALM, proxy, timeout_s=15)
-                if router_of(client) == router:
-                    return client
-                await client.close()
+            return await client_on(self.cluster, self.routers[router], proxy)
 
     async def restored(self, node: Node) -> None:
         """Start a node again; return when there are clients on both routers again through both proxies."""
@@ -47,10 +43,6 @@ class Pair:
             await self.cluster.served(REALM, proxy)
             for router in self.routers:
                 await (await self.client_on(router, proxy)).close()
-
-
-def router_of(client: Client) -> str:
-    return str(client.joined.result().authextra["x_cb_node"])
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -69,33 +61,6 @@ async def pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
             for router in routers:
                 await (await found.client_on(router, proxy)).close()
         yield found
-
-
-class Joins:
-    """Joins through a proxy without pause until it is stopped."""
-
-    def __init__(self, pair: Pair, proxy: Node) -> None:
-        self._pair, self._proxy = pair, proxy
-        self.failed: list[str] = []
-        self.on: list[str] = []
-
-    async def __aenter__(self) -> "Joins":
-        self._task = asyncio.create_task(self._join())
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        self._task.cancel()
-        await asyncio.wait([self._task])
-
-    async def _join(self) -> None:
-        while True:
-            try:
-                client = await self._pair.cluster.client(REALM, self._proxy, timeout_s=10)
-                self.on.append(router_of(client))
-                await client.close()
-            except JoinFailed as e:
-                self.failed.append(str(e))
-            await asyncio.sleep(0.02)
 
 
 async def slow_call(caller: Client, callee: Client, seconds: float) -> asyncio.Future[str]:
@@ -127,7 +92,7 @@ async def test_a_node_that_ends_finishes_calls_and_sends_its_clients_elsewhere(p
     elsewhere = await pair.client_on("router2", pair.proxies[1])
     call = await slow_call(caller, callee, 1.5)
     across = await slow_call(elsewhere, callee, 1.0)
-    async with Joins(pair, pair.proxies[1]) as joins:
+    async with Arrivals(pair.cluster, pair.proxies[1]) as arrivals:
         began = time.monotonic()
         ended = asyncio.ensure_future(ending.running.terminate())
         async with asyncio.timeout(WITHIN_S):
@@ -138,7 +103,7 @@ async def test_a_node_that_ends_finishes_calls_and_sends_its_clients_elsewhere(p
             await asyncio.gather(caller.gone, callee.gone, ended)
         assert time.monotonic() - began < DRAIN_S + 8  # of which the release takes some
     assert not elsewhere.gone.done()
-    assert joins.failed == [] and joins.on
+    arrivals.check()
     await elsewhere.close()
     await pair.restored(ending)
 
@@ -149,7 +114,7 @@ async def test_a_node_is_ended_from_afar_and_comes_back_without_a_failed_join(pa
     ending = pair.routers["router1"] if kind == "router" else pair.proxies[0]
     caller, callee, idle = [await pair.client_on("router1", pair.proxies[0]) for _ in range(3)]
     call = await slow_call(caller, callee, 1.5)
-    async with Joins(pair, pair.proxies[1]) as joins:
+    async with Arrivals(pair.cluster, pair.proxies[1]) as arrivals:
         draining = asyncio.create_task(command(pair.cluster, "drain", ending.name, "--back", "60", "--json"))
         async with asyncio.timeout(WITHIN_S):
             await idle.gone
@@ -162,7 +127,7 @@ async def test_a_node_is_ended_from_afar_and_comes_back_without_a_failed_join(pa
     told = json.loads(out)
     assert told["node"] == ending.name
     assert 0 < told["left_after_s"] < told["back_after_s"]
-    assert joins.failed == [] and joins.on
+    arrivals.check()
 
 
 @pytest.mark.slow

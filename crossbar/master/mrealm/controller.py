@@ -22,8 +22,8 @@ CONTROLLER = Record(
     ),
     why="The release takes a node that returns for offline until its next heartbeat, takes it for gone when an old "
     "session of it ends after the new one began, misses nodes that join while it starts, believes what a heartbeat "
-    "says of its sender, restarts as a whole on an error in one event handler, and asks all nodes for their status "
-    "each 10 s.",
+    "says of its sender, restarts as a whole on an error in one event handler, warns of each heartbeat of a "
+    "node, and asks all nodes for their status each 10 s.",
     retire="When the released master acts on the sessions of nodes, and an error in an event handler stays there.",
     relies_on=(
         "crossbar.master.mrealm.controller:MrealmController._initialize",
@@ -155,7 +155,9 @@ class HealingController:
         """A node says that it is about to end. That it is gone is told by its session."""
 
     async def _on_node_heartbeat(self, node_authid, heartbeat, details=None):
-        if self._is_from(node_authid, details):
+        # The release keeps one that has the node's public key in it, and warns of any other: which is each, every 10 s,
+        # as no node sends its key.
+        if self._is_from(node_authid, details) and "pubkey" in heartbeat:
             await super()._on_node_heartbeat(node_authid, heartbeat, details)
 
     async def _on_worker_heartbeat(self, node_authid, worker_id, heartbeat, details=None):
