@@ -28,20 +28,21 @@ TOKEN = "token"
 _MREALM = "default"  # the release pairs by itself with this one only, too
 
 
-def read_tokens(directory: Path) -> dict[str, tuple[str, ...]]:
-    """Prefix of names -> tokens. Read anew each time, so that tokens can be changed without a restart.
+def read_tokens(directory: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """Read anew each time, so that tokens can be changed without a restart.
 
-    :raises InvalidToken: the message names the file. :raises OSError: the directory cannot be read.
+    :returns: the tokens, by the prefix of the names that they are good for; and which files hold none, and why.
+    :raises OSError: the directory cannot be read.
     """
-    tokens = {}
+    tokens, problems = {}, []
     for file in sorted(directory.iterdir()):
         if file.name.startswith(".") or not file.is_file():  # Kubernetes keeps folders such as ..data beside them
             continue
         try:
             tokens[file.name] = parse_tokens(file.read_text(encoding="utf-8"))
         except (InvalidToken, OSError, UnicodeDecodeError) as e:
-            raise InvalidToken(f"{file}: {e}") from None
-    return tokens
+            problems.append(f"{file}: {e}")
+    return tokens, problems
 
 
 class TokenPairing:
@@ -69,11 +70,12 @@ class TokenPairing:
         if not self._directory:
             raise NotEntitled(f"it pairs no nodes by token: {VARIABLE} is not set there")
         try:
-            tokens = read_tokens(Path(self._directory))
-        except (InvalidToken, OSError) as e:
-            raise NotEntitled(f"its tokens ({VARIABLE}) cannot be read: {e}") from None
+            tokens, problems = read_tokens(Path(self._directory))
+        except OSError as e:
+            raise NotEntitled("its tokens cannot be read: its log says why", f"{VARIABLE}: {e}") from None
         if not entitles(offer, pubkey, tokens):
-            raise NotEntitled(f"it has no such token for a node named {offer.name}")
+            why = f"it has no such token for a node named {offer.name}"
+            raise NotEntitled(why, "; ".join([why, *problems]))
         with self._db.begin() as txn:
             self._refuse_taken_name(txn, self._mrealm(txn), offer.name)
         return offer
@@ -126,7 +128,7 @@ def login_of_new_node(
     except NotEntitled as e:
         METRICS.count(CLAIMS_REJECTED, "not_entitled")
         text = "A node at {peer} that offers a pairing token is not paired: {why}"
-        log.info(text, peer=peer_in(details), why=str(e))
+        log.info(text, peer=peer_in(details), why=e.detail)
         raise
     if offer is None:
         return None
@@ -149,7 +151,7 @@ def pair_new_node(authenticator: Any, db: Any, schema: Any, pubkey: str, authext
     try:
         name = TokenPairing(db, schema).pair(pubkey, authextra)
     except NotEntitled as e:
-        authenticator.log.info("A node that offers a pairing token is not paired: {why}", why=str(e))
+        authenticator.log.info("A node that offers a pairing token is not paired: {why}", why=e.detail)
         return
     except Exception as e:
         authenticator.log.error(

@@ -29,7 +29,14 @@ class InvalidToken(ValueError):
 
 
 class NotEntitled(Exception):
-    """A node is not paired by what it offers. The message says why."""
+    """A node is not paired by what it offers. The message says why, to whoever has offered it.
+
+    :ivar detail: the same for the master's operator.
+    """
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail or message
 
 
 def is_name(name: object) -> bool:

@@ -1,8 +1,9 @@
 """A whole cluster of the lab: master, routers and proxies as real ``crossbar`` processes, configured over WAMP.
 
-What a user would do by hand (``crossbar edge keys``, ``crossbar master start``, ``crossbar edge start``, management
-calls), in the same order and with the same commands. `Cluster.patched` decides whether the processes run the patch
-set or, with ``CROSSBAR_CLUSTER=off``, the release as it is; a single node can differ (`Node.patched`).
+What a user would do by hand (make keys, ``crossbar master start``, ``crossbar edge start``, management calls), in the
+same order and with the same commands, but for the keys (`crossbar_cluster.lab.keys`). `Cluster.patched` decides whether
+the processes run the patch set or, with ``CROSSBAR_CLUSTER=off``, the release as it is; a single node can differ
+(`Node.patched`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from autobahn.wamp.exception import ApplicationError
 from crossbar_cluster.core.keyfile import parse_tags
 from crossbar_cluster.core.router import VERBS
 from crossbar_cluster.lab import client as lab_client
+from crossbar_cluster.lab import keys
 from crossbar_cluster.lab.client import Caller, Client, JoinFailed, in_url
 from crossbar_cluster.lab.host import Host, LoopbackNetwork
 from crossbar_cluster.lab.process import NodeProcess, ProcessFailed
@@ -138,14 +140,12 @@ class Cluster:
 
     async def run(self, node: Node, *argv: str) -> str:
         """Run ``crossbar`` with ``argv`` to its end as ``node`` would. :returns: its output. :raises ProcessFailed:"""
+        return await self._run(f"crossbar {' '.join(argv)}", node, node.host.command([crossbar_command(), *argv]))
+
+    async def _run(self, what: str, node: Node, argv: list[str]) -> str:
         node.directory.mkdir(parents=True, exist_ok=True)
-        process = await NodeProcess.start(
-            f"crossbar {' '.join(argv)}",
-            node.host.command([crossbar_command(), *argv]),
-            self.environment(node),
-            node.directory,
-            node.directory / "commands.log",
-        )
+        log_file = node.directory / "commands.log"
+        process = await NodeProcess.start(what, argv, self.environment(node), node.directory, log_file)
         self._started.append(process)
         try:
             code = await process.ended(BOOT_TIMEOUT_S)
@@ -187,7 +187,7 @@ class Cluster:
     async def boot(self) -> None:
         """Make all keys, start the master and all nodes, pair them; return when the master manages every node."""
         self.tell("making keys")
-        await _together(self._superuser_key(), *(self.make_key(node) for node in self.nodes.values()))
+        await self.make_keys(*self.nodes.values(), superuser=True)
         self.tell("starting the master")
         self.master.cbdir.mkdir(parents=True, exist_ok=True)
         (self.master.cbdir / "config.json").write_text(json.dumps(MASTER_CONFIG))
@@ -209,8 +209,21 @@ class Cluster:
             "the management realm can be joined",
         )
 
+    async def make_keys(self, *nodes: Node, superuser: bool = False) -> None:
+        """Make the keys of nodes, and the superuser's. The release's key files differ from the patched ones."""
+        home = self.directory / "home" / ".crossbar"
+        making = []
+        for patched in (True, False):
+            alike = [node for node in nodes if node.patched is patched]
+            of_superuser = home if superuser and patched is self.patched else None
+            if alike or of_superuser:
+                document = keys.wanted(of_superuser, ((node.cbdir, self.environment(node)) for node in alike))
+                who = alike[0] if alike else self.master
+                making.append(self._run("making keys", who, [sys.executable, "-m", keys.__name__, document]))
+        await _together(*making)
+
     async def make_key(self, node: Node) -> None:
-        await self.run(node, "edge", "keys", f"--cbdir={node.cbdir}")
+        await self.make_keys(node)
 
     async def bring_up(self, node: Node) -> None:
         """Start ``node`` and wait until the master can call it."""
@@ -236,9 +249,6 @@ class Cluster:
         record = await self.manage("get_node_by_authid", node.name)
         node.oid = record["oid"]
         await self.call("crossbarfabriccenter.remote.node.get_status", node.oid)
-
-    async def _superuser_key(self) -> None:
-        await self.run(self.master, "shell", "init", "--yes")
 
     def superuser(self) -> dict[str, Any]:
         """What a management session authenticates with: arguments for `client.join`."""
@@ -398,7 +408,7 @@ async def loopback_cluster(directory: Path, *, patched: bool = True) -> Any:
         yield cluster, network
 
 
-async def _together(*work: Coroutine[Any, Any, None]) -> None:
+async def _together(*work: Coroutine[Any, Any, object]) -> None:
     """Run all of ``work`` at once. What fails first ends the others and is raised as it is."""
     try:
         async with asyncio.TaskGroup() as group:

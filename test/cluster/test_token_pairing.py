@@ -236,6 +236,23 @@ async def test_who_is_not_entitled_changes_nothing(pods, served, what, says):
     assert {node["name"] for node in (await pods.cluster.status())["nodes"]} == before
 
 
+async def test_a_file_that_holds_no_token_is_told_to_the_masters_operator_and_holds_up_no_other(pods, served):
+    mark = pods.cluster.master.running.mark()
+    pods.let("broken-", "short")
+    try:
+        key = key_of("broken")
+        with pytest.raises(JoinFailed) as refused:
+            await join_with_offer(pods, key, offer(key, "broken-y", "b" * 40))
+        assert str(refused.value).endswith("it has no such token for a node named broken-y")
+        line = await pods.cluster.master.running.line("that offers a pairing token is not paired", since=mark)
+        assert f"{pods.tokens / 'broken-'}: a token has less than 32 characters" in line.text
+        node = await join_with_offer(pods, key, offer(key, "proxy-y"))
+        assert node.joined.result().authid == "proxy-y"
+        await node.close()
+    finally:
+        (pods.tokens / "broken-").unlink()
+
+
 async def test_who_is_entitled_is_let_in_at_the_first_attempt(pods, served):
     """The tests above would pass if nobody were."""
     key = key_of("entitled")
