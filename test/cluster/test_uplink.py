@@ -243,7 +243,7 @@ async def test_a_worker_of_the_master_that_dies_while_it_starts_does_not_stop_th
     again = process.mark()
     os.kill(starting.pop(), SIGKILL)
     await process.line("The master's worker cfcontainer1 has died: restarting", since=again, timeout_s=10)
-    await managed_again(cluster, cluster.nodes["node1"], time.monotonic() + 30)
+    await managed_again(cluster, cluster.nodes["node1"], time.monotonic() + 60)
 
 
 async def managed_again(cluster: Cluster, node: Node, deadline: float) -> None:

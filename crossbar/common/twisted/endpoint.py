@@ -8,7 +8,8 @@ LISTEN = Record(
     members=("create_listening_port_from_config",),
     why="The master tells router workers to listen on a port of a range, on all IPv4 interfaces: a node whose cluster "
     "address is an IPv6 address cannot be reached, and every network of the host leads there. A proxy that vanishes "
-    "leaves the sessions of its clients behind, with all that they have registered.",
+    "leaves the sessions of its clients behind, with all that they have registered. Of two workers of a node that "
+    "start at once, one may fail, with a traceback: both have found the same port to be free.",
     retire="When released router workers listen where their node's cluster address is, with keepalive.",
     reason="A module function; the interface is known on the node, the configuration comes from the master.",
     relies_on=("crossbar.common.twisted.endpoint:create_listening_endpoint_from_config",),
@@ -24,7 +25,8 @@ def create_listening_port_from_config(wrapped, instance, args, kwargs):
 
     from crossbar_cluster.node.address import listening_interface
     from crossbar_cluster.node.keepalive import inherit_keep_alive
+    from crossbar_cluster.node.listening import on_a_free_port
 
     if "interface" not in config and (interface := listening_interface(make_logger())):
         config["interface"] = interface
-    return wrapped(*args, **kwargs).addCallback(inherit_keep_alive)
+    return on_a_free_port(lambda: wrapped(*args, **kwargs)).addCallback(inherit_keep_alive)
