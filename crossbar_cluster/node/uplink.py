@@ -100,8 +100,7 @@ class Uplink:
         self._joined = False  # the present connection, or the one that has just ended, has had its session joined
         self.joined_s = float("-inf")  #: when a session has joined last, in the reactor's time
         self._trouble = ""  # why the last attempt failed
-        self._refused = False  # the master answered that it does not know the node
-        self._refusal = ""  # in its words
+        self._refusal = ""  # the master answered that it does not know the node: in its words
         self._told = Seldom(REMIND_AFTER_S)  # what the operator was told
         self._session: Any = None
         self._service: ClientService | None = None
@@ -136,7 +135,7 @@ class Uplink:
 
     def unpaired(self, why: str | None) -> None:
         """The master has refused the session: it does not know the node. :param why: in the master's words."""
-        self._refused, self._refusal = True, why or "it does not know this node"
+        self._refusal = why or "it does not know this node"
 
     # -- attempts ---------------------------------------------------------------------------------------------------
 
@@ -162,24 +161,24 @@ class Uplink:
         else:
             self._tell_why()
             self._turn()
-        self._refused, self._trouble = False, ""
+        self._refusal = self._trouble = ""
         return self.backoff.next_s()
 
     @property
     def _why(self) -> str:
-        if self._refused:
+        if self._refusal:
             return "does not know this node"
         return f"does not answer ({self._trouble or 'the connection ended before the node had joined'})"
 
     def _tell_why(self) -> None:
-        if self._refused and has_token():
+        if self._refusal and has_token():
             self._tell(
                 ("unpaired", self._refusal),
                 "This node is not paired: the master at {url} does not take its pairing token: {why}. It tries again "
                 "and again.",
                 why=self._refusal.rstrip("."),
             )
-        elif self._refused:
+        elif self._refusal:
             self._tell(
                 "unpaired",
                 "This node is not paired: the master at {url} does not know its public key {key}. It waits, and joins "

@@ -201,10 +201,8 @@ def attach_client(frontend: Any, accepted: Any) -> Deferred[Joined] | None:
     :returns: see `AttachedClient.attach`; None when the release has to do it: its backends are not a master's.
     """
     pool = pool_of(frontend._controller)
-    role = accepted.authrole
-    # Without a route, as while a realm is being stopped or started, the client waits: the release would fail.
-    is_routed = role is None or bool(pool.backends.serving(accepted.realm, role))
-    if is_routed and not pool.serves(accepted.realm, role):
+    # Without a route, as while a realm is being stopped or started, the client waits here: the release would fail.
+    if pool.is_left_to_release(accepted.realm, accepted.authrole):
         return None
     if frontend._client is not None:  # it has said HELLO, or AUTHENTICATE, twice: one connection, one session
         turn_away(frontend.transport, PROTOCOL_VIOLATION, "this connection has a session, or is about to get one")

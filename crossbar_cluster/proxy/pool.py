@@ -130,12 +130,16 @@ class BackendPool:
         self._watches[connection_id].now()
 
     def serves(self, realm: str, role: str | None) -> bool:
-        """Whether clients of the realm and role are sent to backends that take this node's proof.
+        """Whether clients of the realm and role are sent to backends, all of which take this node's proof."""
+        return bool(role and self.backends.serving(realm, role)) and not self.is_left_to_release(realm, role)
 
-        (Others, such as a router behind a Unix domain socket, are only in configurations that no master has made.)
+    def is_left_to_release(self, realm: str, role: str | None) -> bool:
+        """Whether clients of the realm and role are none of this pool's: without a role, or with other backends.
+
+        (Such as a router behind a Unix domain socket, only in configurations that no master has made.)
         """
         ids = self.backends.serving(realm, role) if role else ()
-        return bool(ids) and all(METHOD in (self.backends.by_id[i].config.get("auth") or {}) for i in ids)
+        return role is None or any(METHOD not in (self.backends.by_id[i].config.get("auth") or {}) for i in ids)
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """How each backend is: connection id -> ``state``, ``problem`` and number of ``clients``."""
