@@ -18,7 +18,8 @@ from crossbar_cluster.core.router import DesiredRouter
 from crossbar_cluster.core.worker import WorkerKey
 
 ACTIVE = (STATUS_STARTING, STATUS_RUNNING)
-_KINDS = {"arealm": "application realm", "routercluster": "router cluster", "webcluster": "web cluster"}
+#: What people call a kind of unit.
+TITLES = {"arealm": "application realm", "routercluster": "router cluster", "webcluster": "web cluster"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Unit:
     @property
     def title(self) -> str:
         """What people call it."""
-        return f"{_KINDS[self.kind]} {self.name}"
+        return f"{TITLES[self.kind]} {self.name}"
 
     @property
     def active(self) -> bool:

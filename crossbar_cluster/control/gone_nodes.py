@@ -16,6 +16,7 @@ from uuid import UUID
 from crossbar_cluster.control.hours import Hours
 from crossbar_cluster.control.pairing import Pairings
 from crossbar_cluster.control.placements import Placements
+from crossbar_cluster.control.records import nodes_of
 from crossbar_cluster.control.token_pairing import PAIRED_BY, TOKEN
 
 #: How long such a node may be away; 0: for ever.
@@ -47,7 +48,7 @@ class GoneNodes:
         for oid, name, pubkey in self._to_be_forgotten(now_ns) if self.forget_after_s else ():
             paired = self._pairings.of(str(oid))
             self._leave_web_clusters(oid)
-            if self._delete(oid, pubkey):
+            if paired and self._delete(oid, pubkey):
                 forgotten.append(name)
                 self._log.info("Node {name} is forgotten: it has been away for too long", name=name)
                 # Should it have come back at this very moment, it has a session without a record: it is to try again.
@@ -56,11 +57,9 @@ class GoneNodes:
 
     def _to_be_forgotten(self, now_ns: int) -> list[tuple[UUID, str, str]]:
         """Object id, name and public key."""
-        with self._gdb.begin() as txn:
-            nodes = [n for n in self._gschema.nodes.select(txn, return_keys=False) if n.mrealm_oid == self._mrealm_oid]
         return [
             (node.oid, node.authid, node.pubkey)
-            for node in nodes
+            for node in nodes_of(self._gdb, self._gschema, self._mrealm_oid)
             if node.authid
             and (node.authextra or {}).get(PAIRED_BY) == TOKEN
             and self._is_overdue(self._away_ns(node.authid), now_ns)

@@ -15,12 +15,13 @@ import zlmdb
 from autobahn.wamp.exception import ApplicationError
 from cfxdb.mrealm import RouterClusterNodeMembership, WebClusterNodeMembership
 
+from crossbar_cluster.control.configuration import TITLES
+from crossbar_cluster.control.records import nodes_of
 from crossbar_cluster.control.routerclusters import parse_oid, refuse_strangers
 from crossbar_cluster.core.expected import Rules, meant
 
 Settings = dict[str, int | None]
 _SETTINGS = {"routercluster": ("softlimit", "hardlimit"), "webcluster": ("parallel",)}
-_TITLES = {"routercluster": "router cluster", "webcluster": "web cluster"}
 _AT_MOST = 1_000_000
 
 
@@ -71,9 +72,7 @@ class Memberships:
 
     def settle(self) -> list[Joined]:
         """Have all expected nodes join that have not; nothing is written if there are none."""
-        with self._gdb.begin() as txn:
-            nodes = self._gschema.nodes.select(txn, return_keys=False)
-            oids = {n.authid: n.oid for n in nodes if n.mrealm_oid == self._mrealm_oid and n.authid}
+        oids = {n.authid: n.oid for n in nodes_of(self._gdb, self._gschema, self._mrealm_oid) if n.authid}
         with self._db.begin() as txn:
             if not (self._deleted(txn) or any(True for _ in self._lacking(txn, oids))):
                 return []
@@ -85,7 +84,7 @@ class Memberships:
                 known = {key: settings.get(key) for key in _SETTINGS[kind]}
                 record = _RECORDS[kind](cluster_oid=cluster.oid, node_oid=oids[name], **known)
                 self._members(kind)[txn, (cluster.oid, oids[name])] = record
-                joined.append(Joined(oids[name], name, f"{_TITLES[kind]} {cluster.name}"))
+                joined.append(Joined(oids[name], name, f"{TITLES[kind]} {cluster.name}"))
         return joined
 
     def _deleted(self, txn: Any) -> list[UUID]:
@@ -131,7 +130,7 @@ async def expect_nodes(manager: Any, kind: str, cluster_oid: str, rules: Any, de
     with manager.db.begin() as txn:
         cluster = getattr(manager.schema, f"{kind}s")[txn, oid]
     if cluster is None:
-        raise ApplicationError("crossbar.error.no_such_object", f"no {_TITLES[kind]} with oid {oid} found")
+        raise ApplicationError("crossbar.error.no_such_object", f"no {TITLES[kind]} with oid {oid} found")
     refuse_strangers(manager, cluster, details)
     memberships_of(manager).expect(oid, rules)
     told = {"cluster_oid": str(oid), "nodes": rules}

@@ -110,16 +110,14 @@ class Pairings:
             return None
         return Pairing(oid, mrealm.oid, node.authid, mrealm.name, mrealm.cf_router_worker or ROUTER_WORKER)
 
-    async def close_sessions(self, paired: Pairing | None, reactor: Any) -> list[int]:
-        """Close the management sessions of a node that was paired like that, if it is not any more.
+    async def close_sessions(self, paired: Pairing, reactor: Any) -> list[int] | None:
+        """Close the management sessions of a node that was paired like that, and is not any more.
 
         Race: the record says so before the sessions are closed. Whoever is let in meanwhile has been looked up before
         that, so that its session is there by now; whoever proves the key later is refused (`refusal_of_unpaired`).
 
-        :returns: the sessions that were closed.
+        :returns: the sessions that were closed; None: they could not be, and the reason is logged.
         """
-        if paired is None or self.of(str(paired.node_oid)) == paired:
-            return []
         try:
             calling: Deferred[Any] = self._session.config.controller.call(
                 f"crossbar.worker.{paired.router}.kill_by_authid",
@@ -136,20 +134,23 @@ class Pairings:
                 authid=paired.authid,
                 error=e,
             )
-            return []
+            return None
         return closed
 
 
-async def unpaired(session: Any, pairings: Pairings, paired: Pairing | None, reactor: Any) -> list[int]:
-    """A user has unpaired a node that was paired like that. :returns: its management sessions, which are closed now."""
+async def close_if_unpaired(session: Any, pairings: Pairings, paired: Pairing | None, reactor: Any) -> list[int]:
+    """A user may have unpaired a node that was paired like that. :returns: its sessions that are closed for it."""
+    if paired is None or pairings.of(str(paired.node_oid)) == paired:
+        return []
     closed = await pairings.close_sessions(paired, reactor)
-    if paired is not None and pairings.of(str(paired.node_oid)) != paired:
-        session.log.info(
-            "Node {authid} is unpaired from management realm {realm}: {count} of its sessions closed",
-            authid=paired.authid,
-            realm=paired.realm,
-            count=len(closed),
-        )
+    if closed is None:
+        return []
+    session.log.info(
+        "Node {authid} is unpaired from management realm {realm}: {count} of its sessions closed",
+        authid=paired.authid,
+        realm=paired.realm,
+        count=len(closed),
+    )
     return closed
 
 

@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 
 from cfxdb.mrealm import ApplicationRealm, RouterWorkerGroupClusterPlacement, WorkerGroupStatus
 
+from crossbar_cluster.control.records import nodes_of
 from crossbar_cluster.core.placement import (
     Change,
     InvalidMove,
@@ -169,9 +170,8 @@ class Placements:
             )
 
     def _node_names(self) -> _Names:
-        with self._gdb.begin() as txn:
-            nodes = list(self._gschema.nodes.select(txn, return_keys=False))
-        return {node.oid: node.authid or str(node.oid) for node in nodes if node.mrealm_oid == self._mrealm_oid}
+        nodes = nodes_of(self._gdb, self._gschema, self._mrealm_oid)
+        return {node.oid: node.authid or str(node.oid) for node in nodes}
 
     def _realms_in_use(self, txn: Any) -> Iterator[Any]:
         realms = self._schema.arealms.select(txn, return_keys=False)

@@ -87,6 +87,12 @@ class NodeRecords:
         )
 
 
+def nodes_of(gdb: Any, gschema: Any, mrealm_oid: UUID) -> list[Any]:
+    """The records of all nodes that are paired with a management realm."""
+    with gdb.begin() as txn:
+        return [node for node in gschema.nodes.select(txn, return_keys=False) if node.mrealm_oid == mrealm_oid]
+
+
 def record_port(db: Any, schema: Any, placement_oid: UUID, node_oid: UUID, port: int, now_ns: int) -> None:
     """Put a router worker's true listening port on record, if another one is, unless it has been moved meanwhile.
 

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from crossbar_cluster.operator.cluster_secrets import make_superuser
+
 #: Variables of a node that go into its key files.
 VARIABLES = ("CROSSBAR_NODE_ID", "CROSSBAR_NODE_CLUSTER_IP")
 
@@ -33,12 +35,9 @@ def wanted(superuser: Path | None, nodes: Iterable[tuple[Path, Mapping[str, str]
 def make(document: Any) -> None:
     """Make what is not there yet."""
     if document["superuser"]:
-        from xbr import UserKey
-
         directory = Path(document["superuser"])
         directory.mkdir(parents=True, exist_ok=True)
-        files = [str(directory / f"default.{half}") for half in ("priv", "pub")]
-        UserKey(files[0], files[1], yes_to_all=True)  # type: ignore[no-untyped-call]
+        make_superuser(directory)
     from crossbar.common.key import _maybe_generate_node_key
 
     for node in document["nodes"]:

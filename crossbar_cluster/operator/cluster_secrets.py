@@ -58,11 +58,19 @@ def _secret(name: str, content: dict[str, str]) -> dict[str, Any]:
 
 def _new_superuser() -> dict[str, str]:
     """File name -> text of a key pair, as `crossbar shell init` makes it."""
-    # what it says is for people at a terminal
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        from xbr import UserKey
+    quiet = io.StringIO()  # what it says is for people at a terminal
+    with (
+        contextlib.redirect_stdout(quiet),
+        contextlib.redirect_stderr(quiet),
+        tempfile.TemporaryDirectory() as directory,
+    ):
+        return {file.name: file.read_text(encoding="utf-8") for file in make_superuser(Path(directory))}
 
-        with tempfile.TemporaryDirectory() as directory:
-            private, public = Path(directory, "default.priv"), Path(directory, "default.pub")
-            UserKey(str(private), str(public), yes_to_all=True)  # type: ignore[no-untyped-call]
-            return {file.name: file.read_text(encoding="utf-8") for file in (private, public)}
+
+def make_superuser(directory: Path) -> tuple[Path, Path]:
+    """Make a key pair in a directory, unless there is one. :returns: the files of the private and the public key."""
+    from xbr import UserKey
+
+    private, public = directory / "default.priv", directory / "default.pub"
+    UserKey(str(private), str(public), yes_to_all=True)  # type: ignore[no-untyped-call]
+    return private, public

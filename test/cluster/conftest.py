@@ -30,6 +30,15 @@ async def until(condition: Callable[[], Awaitable[object]], within_s: float) -> 
     return time.monotonic() - began
 
 
+async def converged(cluster: Cluster) -> None:
+    """Wait until all is as configured."""
+
+    async def is_converged() -> bool:
+        return not (await cluster.status())["problems"]
+
+    await until(is_converged, RECOVERY_S)
+
+
 async def command(cluster: Cluster, *argv: str) -> tuple[int, str, str]:
     """`crossbar-cluster`, as an operator of the cluster types it. :returns: exit code, stdout, stderr."""
     url = f"ws://{cluster.master.host.address}:{MASTER_PORT}/ws"

@@ -18,7 +18,7 @@ from autobahn.wamp.types import PublishOptions, SubscribeOptions
 from crossbar_cluster.lab.client import JoinFailed, join
 from crossbar_cluster.lab.cluster import PROXY_PORT, Cluster, Node, loopback_cluster
 
-from .conftest import PATCHED, RECOVERY_S, command, until
+from .conftest import PATCHED, RECOVERY_S, command, converged, until
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cluster.yaml"
 
@@ -54,12 +54,6 @@ class Applying:
         assert (code, err, document["pending"]) == (0, "", []), (out, err)
         assert {change["outcome"] for change in document["changes"]} <= {"done"}
         return [f"{change['sign']} {change['change']}" for change in document["changes"]]
-
-    async def converged(self) -> None:
-        async def is_converged() -> bool:
-            return not (await self.cluster.status())["problems"]
-
-        await until(is_converged, RECOVERY_S)
 
     async def get(self, path: str) -> object:
         """What the web service at a path of the first proxy answers; None: there is none."""
@@ -113,7 +107,7 @@ async def test_from_an_empty_master(applying):
     for realm in ("realm1", "realm2"):
         for proxy in applying.proxies:
             await applying.cluster.served(realm, proxy, RECOVERY_S)
-    await applying.converged()
+    await converged(applying.cluster)
 
 
 @pytest.mark.slow
@@ -164,7 +158,7 @@ async def test_what_is_changed_in_place_is_noticed_by_no_client(applying):
 
     await until(none_may_publish, RECOVERY_S)
     await until(says_hello, RECOVERY_S)
-    await applying.converged()
+    await converged(applying.cluster)
     groups = {group["group"]: len(group["placements"]) for group in (await cluster.status())["groups"]}
     assert groups == {"group1": 2, "group2": 2}
 
@@ -180,7 +174,7 @@ async def test_what_is_changed_in_place_is_noticed_by_no_client(applying):
         return await applying.get("motd") == {"text": "good bye"}
 
     await until(says_good_bye, RECOVERY_S)
-    await applying.converged()
+    await converged(applying.cluster)
     assert [client.gone.done() for client in clients] == [False] * 4
     for realm in ("realm1", "realm2"):
         await cluster.served(realm, applying.proxies[0], RECOVERY_S)
@@ -230,7 +224,7 @@ async def test_what_is_not_described_any_more_is_removed_when_asked_for(applying
     changes = await applying.applied("--prune")
     assert changes[0] == "~ realm realm2: stopped, to be deleted"
     assert changes[-1] == "- role writer"
-    await applying.converged()
+    await converged(applying.cluster)
     status = await cluster.status()
     assert [realm["name"] for realm in status["realms"]] == ["realm1"]
     assert [group["group"] for group in status["groups"]] == ["group1"]
@@ -263,5 +257,5 @@ async def test_what_cannot_be_changed_in_place_is_made_anew(applying):
     await until(is_served, RECOVERY_S)
     with pytest.raises(ConnectionError):
         await cluster.client("realm1", applying.proxies[0])
-    await applying.converged()
+    await converged(applying.cluster)
     assert await applying.applied() == []

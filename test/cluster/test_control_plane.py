@@ -4,9 +4,7 @@ import asyncio
 import json
 import os
 import signal
-import sysconfig
 import time
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -15,6 +13,8 @@ from autobahn.wamp.types import PublishOptions
 
 from crossbar_cluster.lab.client import join
 from crossbar_cluster.lab.cluster import MASTER_PORT, Cluster, Node, Realm, loopback_cluster
+
+from .conftest import command
 
 WORKER = "crossbarfabriccenter.remote.node.get_worker"
 
@@ -338,27 +338,16 @@ async def test_the_command_shows_it(configured):
     """`crossbar-cluster status`, as an operator types it."""
     cluster = configured.cluster
     await converged(cluster)
-    key = cluster.directory / "home" / ".crossbar" / "default.priv"
-    url = f"ws://{cluster.master.host.address}:{MASTER_PORT}/ws"
-
-    async def run(*argv: str) -> tuple[int, str]:
-        process = await asyncio.create_subprocess_exec(
-            str(Path(sysconfig.get_path("scripts")) / "crossbar-cluster"), *argv, "--url", url, "--key", str(key),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        out, _ = await process.communicate()
-        return process.returncode or 0, out.decode()
-
-    code, text = await run("status")
-    assert code == 0, text
+    code, text, err = await command(cluster, "status")
+    assert code == 0, text + err
     for expected in ("converged", "router1", configured.router1.host.address, "realm1", "proxy2", "group_realm1_1"):
         assert expected in text
-    code, text = await run("status", "--json")
+    code, text, _ = await command(cluster, "status", "--json")
     assert code == 0
     assert json.loads(text)["problems"] == []
     await configured.router2.running.kill()
     await status_when(cluster, lambda s: bool(s["problems"]))
-    code, text = await run("status")
+    code, text, _ = await command(cluster, "status")
     assert code == 1
     assert "node router2 is not connected" in text
     await cluster.start(configured.router2)

@@ -17,7 +17,7 @@ from crossbar_cluster.core.pairing_token import Offer, code_of
 from crossbar_cluster.lab.client import JoinFailed, join
 from crossbar_cluster.lab.cluster import MASTER_PORT, Cluster, Node, loopback_cluster
 
-from .conftest import PATCHED, RECOVERY_S, command, until
+from .conftest import PATCHED, RECOVERY_S, command, converged, until
 
 ROUTERS, PROXIES = "r" * 40, "p" * 40
 FORGET_AFTER_S = 6
@@ -65,12 +65,6 @@ class Pods:
     async def is_paired(self, name: str) -> bool:
         return name in {node["name"] for node in (await self.cluster.status())["nodes"]}
 
-    async def converged(self) -> None:
-        async def is_converged() -> bool:
-            return not (await self.cluster.status())["problems"]
-
-        await until(is_converged, RECOVERY_S)
-
     async def placements(self) -> list[str]:
         [group] = (await self.cluster.status())["groups"]
         return sorted(placed["node"] for placed in group["placements"])
@@ -115,7 +109,7 @@ async def test_nodes_that_come_later_join_what_expects_them(pods, served):
     await pods.start("router-1", ROUTERS)
     proxy = await pods.start("proxy-b", PROXIES)
     await pods.cluster.served("realm1", proxy, RECOVERY_S)
-    await pods.converged()
+    await converged(pods.cluster)
     assert await pods.placements() == ["router-0", "router-1"]
     assert pods.cluster.master.running.find("Node proxy-b has joined web cluster web, which expects it")
 

@@ -43,7 +43,7 @@ MONITOR = Record(
 
 @MANAGER
 class PlacingManager:
-    """The released procedures, and six of our own. What they do is in `crossbar_cluster.control.routerclusters`."""
+    """The released procedures, and six of our own: what they do is in `crossbar_cluster.control`."""
 
     def list_routercluster_nodes(self, routercluster_oid: str, return_names=None, filter_by_status=None, details=None):
         from crossbar_cluster.control.routerclusters import members_only, node_names

@@ -29,12 +29,12 @@ class ClosingManager:
     async def unpair_node(self, node_oid, details=None):
         from twisted.internet import reactor
 
-        from crossbar_cluster.control.pairing import Pairings, unpaired
+        from crossbar_cluster.control.pairing import Pairings, close_if_unpaired
 
         pairings = Pairings(self._session, self.db, self.schema)
         paired, closed = pairings.of(node_oid), []
         try:
-            record = await super().unpair_node(node_oid, details=details)
+            unpaired = await super().unpair_node(node_oid, details=details)
         finally:  # it may have been unpaired, and something else gone wrong after that
-            closed = await unpaired(self._session, pairings, paired, reactor)
-        return {**record, "killed": closed}
+            closed = await close_if_unpaired(self._session, pairings, paired, reactor)
+        return {**unpaired, "killed": closed}
