@@ -35,10 +35,9 @@ class Where:
 class Episode:
     """A time in which clients are away, from the first loss until all are back."""
 
-    began: float  #: monotonic seconds
     lost: Counter[tuple[Where, str]] = field(default_factory=Counter)  #: by where they were, and why
     back_s: list[float] = field(default_factory=list)  #: how long each of those that are back was away
-    last: float = 0.0  #: when anybody was lost, or back, for the last time
+    last: float = 0.0  #: monotonic seconds: when anybody was lost, or back, for the last time
     told: float = 0.0  #: when it was last told of
 
 
@@ -106,7 +105,7 @@ class Tally:
         self.losses += 1
         self._lost_at[client] = now
         if self._episode is None:
-            self._episode = Episode(now, told=now)
+            self._episode = Episode(told=now)
         self._episode.lost[where, reason] += 1
         self._episode.last = now
         return where
