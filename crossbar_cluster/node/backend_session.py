@@ -153,7 +153,7 @@ class BackendSession:
     # -- its end ------------------------------------------------------------------------------------------------
 
     def leave(self, reason: str | None = None, message: str | None = None) -> None:
-        """The client has left: say so to the router."""
+        """Take leave of the router, for the client if it is still there."""
         self._leaving = True
         if self._session_id is None or self._transport is None:
             self.disconnect()
@@ -172,6 +172,11 @@ class BackendSession:
         self._end(why)
         if self._transport is not None:
             self._transport.abort()
+
+    def dismiss(self, why: str) -> None:
+        """Its router is well, and it is to end all the same: tell the client, and leave after what it has sent."""
+        self._end(why)
+        self.leave()
 
     def disconnect(self) -> None:
         """Close the connection, at whatever stage it is."""

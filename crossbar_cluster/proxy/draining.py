@@ -28,4 +28,4 @@ class ProxyDraining:
         return bool(getattr(client, "is_busy", False))  # the proxy's own sessions have nobody who would wait
 
     def dismiss(self, client: Any) -> None:
-        client.lose("this proxy is about to end")
+        client.dismiss("this proxy is about to end")

@@ -65,6 +65,9 @@ class Session(Protocol):
     def lose(self, why: str) -> None:
         """Its router is known to be gone. :param why: for people."""
 
+    def dismiss(self, why: str) -> None:
+        """It is to end, and what it has sent is to arrive. :param why: for people."""
+
 
 S = TypeVar("S", bound=Session)
 
@@ -114,7 +117,7 @@ class BackendPool:
         self.backends.follow({i: connection.config for i, connection in connections.items()}, ids)
         for gone in set(self._watches) - set(self.backends.by_id):
             self._watches.pop(gone).stop()
-            self._lose(gone, "the router does not serve this any more")
+            self._end(gone, lambda joined: joined.dismiss("the router does not serve this any more"))
         for connection_id, backend in self.backends.by_id.items():
             if connection_id not in self._watches:
                 self._watches[connection_id] = Watch(backend, self._look, self._reactor)
@@ -126,7 +129,7 @@ class BackendPool:
         """A backend is elsewhere, or has a new life: sessions of its former one lead nowhere."""
         self.backends.point(connection_id, config)
         if not same_life:
-            self._lose(connection_id, "the router has been started anew")
+            self._end(connection_id, lambda joined: joined.lose("the router has been started anew"))
         self._watches[connection_id].now()
 
     def serves(self, realm: str, role: str | None) -> bool:
@@ -348,11 +351,11 @@ class BackendPool:
         elif news or backend.failures >= LOST_AFTER:
             if news:
                 self._log.warn("Backend {backend} is lost: {problem}", backend=backend.id, problem=error)
-            self._lose(backend.id, "the router does not answer any more")
+            self._end(backend.id, lambda joined: joined.lose("the router does not answer any more"))
 
-    def _lose(self, connection_id: str, why: str) -> None:
+    def _end(self, connection_id: str, end: Callable[[Session], None]) -> None:
         for joined in list(self._joined_on.pop(connection_id, {})):
-            joined.lose(why)
+            end(joined)
         for joining in list(self._joining_on.pop(connection_id, {})):
             joining.give_up()  # whoever it is for tries the next one, and does not wait for this one's end
 

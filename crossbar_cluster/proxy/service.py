@@ -94,6 +94,10 @@ class ServiceSession(ApplicationSession):  # type: ignore[misc]
         """Its router is known to be gone."""
         self._attempt.drop()
 
+    def dismiss(self, why: str) -> None:
+        """It is to end, after what it has sent."""
+        self.disconnect()
+
 
 class FollowingSession:
     """What stands for a service session: each use of it goes to one that lives, made anew if need be.

@@ -22,6 +22,7 @@ from .group import REALM, Arrivals, client_on
 
 WITHIN_S = 20.0
 DRAIN_S = 4.0
+ANSWERS = 100
 
 
 @dataclass
@@ -128,6 +129,23 @@ async def test_a_node_is_ended_from_afar_and_comes_back_without_a_failed_join(pa
     assert told["node"] == ending.name
     assert 0 < told["left_after_s"] < told["back_after_s"]
     arrivals.check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["router", "proxy"])
+async def test_whenever_an_answer_is_given_while_a_node_ends_it_arrives(pair: Pair, kind: str) -> None:
+    """A client is asked to come back right after its answer, which must be out by then."""
+    ending = pair.routers["router1"] if kind == "router" else pair.proxies[0]
+    caller = await pair.client_on("router2", pair.proxies[1])
+    callees = [await pair.client_on("router1", pair.proxies[0]) for _ in range(ANSWERS)]
+    calls = [await slow_call(caller, callee, 1.0 + DRAIN_S / 2 * i / ANSWERS) for i, callee in enumerate(callees)]
+    ended = asyncio.ensure_future(ending.running.terminate())
+    async with asyncio.timeout(WITHIN_S):
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        await asyncio.gather(ended, *(callee.gone for callee in callees))
+    assert answers == ["done"] * ANSWERS
+    await caller.close()
+    await pair.restored(ending)
 
 
 @pytest.mark.slow

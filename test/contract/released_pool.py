@@ -27,7 +27,7 @@ class Session:
     def __init__(self, backend):
         self.backend = backend
         self.joined = Deferred()
-        self.lost = None
+        self.lost = self.dismissed = None
         self.disconnected = False
 
     def connect(self, connection):
@@ -44,6 +44,9 @@ class Session:
 
     def lose(self, why):
         self.lost = why
+
+    def dismiss(self, why):
+        self.dismissed = why
 
 
 @pytest.fixture
@@ -226,6 +229,13 @@ def test_a_new_life_ends_the_sessions_of_the_former_one(pool):
     assert session.lost == "the router has been started anew"
     assert pool.backends.by_id["a"].state is State.CONNECTING
     assert life_of(pool.backends.by_id["a"].config) == "2"
+
+
+def test_clients_of_a_router_that_is_not_used_any_more_leave_in_order(pool):
+    session = joined_on(pool, "a")
+    pool.follow_ids("b")
+    assert session.dismissed == "the router does not serve this any more"
+    assert session.lost is None, "the router may be well"
 
 
 def test_a_client_that_leaves_while_it_joins_leaves_nothing_behind(pool):

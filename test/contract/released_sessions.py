@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from autobahn.twisted.rawsocket import WampRawSocketClientFactory
-from autobahn.wamp.message import Goodbye, Welcome
+from autobahn.wamp.message import Goodbye, Welcome, Yield
 from autobahn.wamp.role import RoleBrokerFeatures, RoleDealerFeatures
 from autobahn.wamp.serializer import CBORSerializer
 from twisted.internet.defer import Deferred
@@ -167,6 +167,21 @@ def test_a_connection_that_does_not_close_is_closed(joined):
     joined.router.says(Goodbye())
     joined.clock.advance(LEAVE_WITHIN_S)
     assert joined.router.network.aborted
+
+
+def test_what_a_client_has_sent_arrives_though_its_proxy_ends(joined):
+    """An abort would throw away what is on its way out: the answer to a call, after which the client is not busy."""
+    from crossbar_cluster.proxy.draining import ProxyDraining
+    from crossbar_cluster.proxy.pool import BackendPool
+
+    draining = ProxyDraining(SimpleNamespace(_backend_pool=object.__new__(BackendPool)))
+    joined.session.transport.send(Yield(3, args=["done"]))
+    draining.dismiss(joined.session)
+    assert [type(message) for message in joined.router.heard] == [Yield, Goodbye]
+    assert not joined.router.network.aborted
+    joined.router.says(Goodbye())
+    assert joined.router.network.disconnecting, "closed when all is out"
+    assert joined.client.ends == ["this proxy is about to end"]
 
 
 def test_whatever_a_client_says_when_it_leaves_its_router_hears_of_it(joined):
