@@ -1,4 +1,4 @@
-"""Workers learn from their node what they need to know; the node's key signs for them and nobody else."""
+"""Workers learn from their node what they need to know; its key signs for nobody else; it may be told to end."""
 
 from autobahn import wamp
 
@@ -27,6 +27,15 @@ SIGNING = Record(
     ),
 )
 
+ENDING = Record(
+    target="crossbar.node.controller:NodeController",
+    kind="subclass",
+    members=("shutdown",),
+    why="A node that its master, or an operator, tells to end does so with exit code 1, as if it had failed.",
+    retire="When a released node that was told to end ends with exit code 0.",
+    relies_on=("crossbar.node.main:_run_command_start",),
+)
+
 
 @WORKER_ENVIRONMENT
 def create_process_env(wrapped, instance, args, kwargs):
@@ -35,6 +44,17 @@ def create_process_env(wrapped, instance, args, kwargs):
     environment = wrapped(*args, **kwargs)
     pass_to_worker(environment)
     return environment
+
+
+@ENDING
+class SuccessfullyEndingNode:
+    """Has done what it was to do when it ends because somebody said so."""
+
+    @wamp.register(None)
+    def shutdown(self, restart=False, mode=None, details=None):
+        if details is not None:  # it was called, and not by this process, which does so when something has failed
+            self._shutdown_was_clean = True
+        return super().shutdown(restart, mode, details)
 
 
 @SIGNING

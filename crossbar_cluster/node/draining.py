@@ -91,7 +91,7 @@ def before_end(controller: Any, draining: Draining | None, end: Callable[[], Any
 
 
 def end_at_second_signal(node: Any) -> None:
-    """Let SIGTERM and SIGINT end a node as before, and a second one end it at once, with its workers.
+    """Let SIGTERM and SIGINT end a node in order, and a second one end it at once, with its workers.
 
     :param node: the release's ``Node``, as it boots.
     """
@@ -102,16 +102,22 @@ def end_at_second_signal(node: Any) -> None:
         if len(seen) > 1:
             _kill(node)
             os._exit(128 + signum)
-        node._reactor.callFromThread(_stop, node._reactor)
+        node._reactor.callFromThread(_end, node, signum)
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(signum) not in (signal.SIG_IGN, None):
             signal.signal(signum, on_signal)
 
 
-def _stop(reactor: Any) -> None:
+def _end(node: Any, signum: int) -> None:
+    name = signal.Signals(signum).name
+    node.log.info("Received {signal}: this node ends in order. A second signal ends it at once.", signal=name)
+    controller, complete = node._controller, node._shutdown_complete
+    controller._shutdown_requested = controller._shutdown_was_clean = True
+    if not complete.called:  # by the master, which has told it to end as well
+        complete.callback({"was_clean": True})  # the exit code is 0, if all of its start was over
     with suppress(ReactorNotRunning):
-        reactor.stop()
+        node._reactor.stop()
 
 
 def _kill(node: Any) -> None:

@@ -17,7 +17,7 @@ from autobahn.wamp.exception import ApplicationError
 from crossbar_cluster.lab.client import Client
 from crossbar_cluster.lab.cluster import Cluster, Node, loopback_cluster
 
-from .conftest import command
+from .conftest import command, converged
 from .group import REALM, Arrivals, client_on
 
 WITHIN_S = 20.0
@@ -103,6 +103,7 @@ async def test_a_node_that_ends_finishes_calls_and_sends_its_clients_elsewhere(p
             assert await call == "done"
             await asyncio.gather(caller.gone, callee.gone, ended)
         assert time.monotonic() - began < DRAIN_S + 8  # of which the release takes some
+    assert ending.running.returncode == 0
     assert not elsewhere.gone.done()
     arrivals.check()
     await elsewhere.close()
@@ -121,7 +122,7 @@ async def test_a_node_is_ended_from_afar_and_comes_back_without_a_failed_join(pa
             await idle.gone
             assert await call == "done"
             await asyncio.gather(caller.gone, callee.gone)
-        await ending.running.ended(WITHIN_S)
+        assert await ending.running.ended(WITHIN_S) == 0
         await pair.restored(ending)  # as Kubernetes or docker-compose would start it
         code, out, err = await draining
     assert (code, err) == (0, "")
@@ -185,8 +186,20 @@ async def test_a_second_signal_ends_a_node_at_once(pair: Pair) -> None:
     began = time.monotonic()
     running.signal(signal.SIGTERM)
     async with asyncio.timeout(WITHIN_S):
-        await running.ended(WITHIN_S)
+        assert await running.ended(WITHIN_S) == 128 + signal.SIGTERM
         await asyncio.gather(caller.gone, callee.gone)
     assert time.monotonic() - began < DRAIN_S - 1
     await running.kill()  # as for any process: nothing of it is left
     await pair.restored(router1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_master_that_is_told_to_end_has_not_failed(pair: Pair, number: signal.Signals) -> None:
+    master = pair.cluster.master
+    master.running.signal(number)
+    assert await master.running.ended(2 * WITHIN_S) == 0
+    assert master.running.find(f"Received {number.name}: this node ends in order. A second signal ends it at once")
+    await master.running.kill()
+    await pair.cluster.start(master)
+    await converged(pair.cluster)

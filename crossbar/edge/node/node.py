@@ -67,9 +67,14 @@ SIGNALS = Record(
     target="crossbar.edge.node.node:FabricNode",
     kind="subclass",
     members=("boot",),
-    why="A node that is ending, which may take up to 20 s, cannot be told to end at once, but by killing each process.",
-    retire="When a released node ends at once at the second signal.",
-    relies_on=("crossbar.node.controller:NodeController._cleanup_worker",),
+    why="A node that is ending, which may take up to 20 s, cannot be told to end at once, but by killing each process. "
+    "SIGTERM, with which orchestrators end it, makes its exit code 1, as for a failure.",
+    retire="When a released node ends at once at the second signal, and with exit code 0 at the first one.",
+    relies_on=(
+        "crossbar.node.controller:NodeController._cleanup_worker",
+        "crossbar.node.controller:NodeController.shutdown",
+        "crossbar.node.main:_run_command_start",
+    ),
 )
 
 
