@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import deferLater
 
+from crossbar_cluster.node.restart import never_restart
 from crossbar_cluster.node.settings import DRAIN
 
 LOOK_EACH_S = 0.05
@@ -99,6 +100,7 @@ def end_at_second_signal(node: Any) -> None:
 
     def on_signal(signum: int, frame: Any) -> None:
         seen.append(signum)
+        never_restart(node)
         if len(seen) > 1:
             _kill(node)
             os._exit(128 + signum)

@@ -29,12 +29,17 @@ def restart_after_shutdown(node: Any) -> None:
     """Execute this process's command anew once the reactor has stopped; nothing else is left to be done by then."""
     if not getattr(node, "_restarts_after_shutdown", False):
         node._restarts_after_shutdown = True
-        node._reactor.addSystemEventTrigger("after", "shutdown", _execute_anew, node._reactor)
+        node._reactor.addSystemEventTrigger("after", "shutdown", _execute_anew, node)
 
 
-def _execute_anew(reactor: Any) -> None:
-    if getattr(reactor, "_exitSignal", None) is not None:
-        return  # somebody has asked the process to end meanwhile
+def never_restart(node: Any) -> None:
+    """The process is told to end: it does, whether a restart is under way or about to come."""
+    node._told_to_end = True
+
+
+def _execute_anew(node: Any) -> None:
+    if getattr(node, "_told_to_end", False):
+        return
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import signal
 from importlib.resources import files
 from types import SimpleNamespace
 
@@ -32,6 +33,9 @@ class Reactor(Clock):
 
     def stop(self):
         self.stopped = True
+
+    def callFromThread(self, function, *args):
+        function(*args)
 
 
 class Log:
@@ -199,9 +203,23 @@ def test_a_restart_executes_the_same_command_after_everything_else(monkeypatch):
     executed = []
     monkeypatch.setattr(restart.os, "execv", lambda *args: executed.append(args))
     monkeypatch.setattr(restart.sys, "orig_argv", ["python3", "/usr/bin/crossbar", "master", "start"])
-    node._reactor._exitSignal = 15
-    node._reactor.fire("after")
-    assert not executed, "not when it has been told to end meanwhile"
-    node._reactor._exitSignal = None
     node._reactor.fire("after")
     assert executed == [(restart.sys.executable, [restart.sys.executable, "/usr/bin/crossbar", "master", "start"])]
+
+
+def test_a_node_that_is_told_to_end_while_it_restarts_ends(monkeypatch):
+    from crossbar_cluster.node.draining import end_at_second_signal
+
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_DFL)
+    handlers = {}
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    monkeypatch.setattr(restart.os, "execv", lambda *args: pytest.fail("begun anew"))
+    controller, complete = SimpleNamespace(_shutdown_requested=False), Deferred()
+    node = SimpleNamespace(_reactor=Reactor(), _controller=controller, _shutdown_complete=complete, log=Log())
+    end_at_second_signal(node)
+    restart.restart_after_shutdown(node)
+    handlers[signal.SIGTERM](signal.SIGTERM, None)
+    assert node._reactor.stopped and controller._shutdown_requested
+    node._reactor.fire("after")
+    assert complete.result == {"was_clean": True}
+    assert len(node.log.matching("Received SIGTERM")) == 1
