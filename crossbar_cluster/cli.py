@@ -18,9 +18,11 @@ COMMANDS = {
     "clients": "crossbar_cluster.operator.clients.command:clients",
     "demo": "crossbar_cluster.demo.command:demo",
     "drain": "crossbar_cluster.operator.drain:drain",
+    "pair": "crossbar_cluster.operator.pairing:pair",
     "placements": "crossbar_cluster.operator.placements:placements",
     "secrets": "crossbar_cluster.operator.cluster_secrets:secrets",
     "status": "crossbar_cluster.operator.status:status",
+    "unpair": "crossbar_cluster.operator.pairing:unpair",
 }
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from crossbar_cluster.control.status import problems_of
+from crossbar_cluster.control.status import problems_of, status_of_node
 from crossbar_cluster.core import metrics
 
 if TYPE_CHECKING:
@@ -16,9 +17,8 @@ def gauges_of(planes: Mapping[str, ControlPlane]) -> Iterator[tuple[metrics.Metr
     """:param planes: by the names of their management realms."""
     nodes: dict[metrics.Values, float] = {}
     for realm, plane in planes.items():
-        online = sum(plane.presence.is_online(node.name) for node in plane.configuration.nodes.values())
-        nodes[realm, "online"] = online
-        nodes[realm, "offline"] = len(plane.configuration.nodes) - online
+        counted = Counter(status_of_node(plane, node) for node in plane.configuration.nodes.values())
+        nodes |= {(realm, status): counted[status] for status in ("online", "offline", "gone")}
     yield metrics.NODES, nodes
     groups = {realm: plane.configuration.groups.values() for realm, plane in planes.items()}
     yield metrics.PLACEMENTS, {(realm,): sum(len(group.placements) for group in g) for realm, g in groups.items()}
@@ -26,5 +26,5 @@ def gauges_of(planes: Mapping[str, ControlPlane]) -> Iterator[tuple[metrics.Metr
     yield metrics.PLACEMENTS_MISSING, {(realm,): sum(s.missing for s in short) for realm, short in shortfalls.items()}
     yield (
         metrics.PROBLEMS,
-        {(r,): sum(1 for _ in problems_of(plane, plane.reconcilers.values())) for r, plane in planes.items()},
+        {(realm,): sum(1 for _ in problems_of(plane)) for realm, plane in planes.items()},
     )

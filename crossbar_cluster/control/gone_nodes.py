@@ -1,8 +1,8 @@
 """Nodes that have paired themselves by a token and do not come back: forgotten after a while.
 
 A proxy that is scaled away, or replaced, never returns: its successor has another name and key. So what it leaves
-behind would grow with every deployment. Only such nodes are forgotten, and only if no router worker is placed there and
-no router cluster has them: those are somebody's decision. One that returns after all pairs itself anew.
+behind would grow with every deployment. Only such nodes are forgotten that would pair themselves, and join their
+clusters, anew: none that a router worker is placed on, and none that somebody has made a member of a router cluster.
 
 Triggered by the control plane's sweep; ends with the records gone and the control plane told to look.
 """
@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from crossbar_cluster.control.hours import Hours
+from crossbar_cluster.control.memberships import Memberships
 from crossbar_cluster.control.pairing import Pairings
 from crossbar_cluster.control.placements import Placements
 from crossbar_cluster.control.records import nodes_of
@@ -31,49 +32,48 @@ class GoneNodes:
     """
 
     def __init__(
-        self, controller: Any, placements: Placements, forget_after_s: float, away_ns: Callable[[str], int | None]
+        self,
+        controller: Any,
+        memberships: Memberships,
+        placements: Placements,
+        forget_after_s: float,
+        away_ns: Callable[[str], int | None],
     ) -> None:
-        self._db, self._schema = controller.db, controller.schema
         self._gdb, self._gschema = controller.gdb, controller.gschema
         self._mrealm_oid = controller._mrealm_oid
         self._pairings = Pairings(controller, controller.gdb, controller.gschema)
+        self._memberships = memberships
         self._placements = placements
         self._away_ns = away_ns
         self.forget_after_s = forget_after_s
         self._log = controller.log
 
+    def unmissed(self) -> dict[UUID, Any]:
+        """The records (``Node``) of those that nobody misses while they are away, and that are forgotten then."""
+        if not self.forget_after_s:
+            return {}
+        nodes = nodes_of(self._gdb, self._gschema, self._mrealm_oid)
+        paired = {n.oid: n for n in nodes if n.authid and (n.authextra or {}).get(PAIRED_BY) == TOKEN}
+        wanted = self._placements.nodes() | self._memberships.lasting({n.oid: n.authid for n in paired.values()})
+        return {oid: node for oid, node in paired.items() if oid not in wanted}
+
     async def forget(self, now_ns: int, reactor: Any) -> list[str]:
         """Forget those that have been away for too long. :returns: their names."""
         forgotten = []
-        for oid, name, pubkey in self._to_be_forgotten(now_ns) if self.forget_after_s else ():
+        for oid, node in self.unmissed().items():
+            if not self._is_overdue(self._away_ns(node.authid), now_ns) or oid not in self.unmissed():
+                continue
             paired = self._pairings.of(str(oid))
-            self._leave_web_clusters(oid)
-            if paired and self._delete(oid, pubkey):
-                forgotten.append(name)
-                self._log.info("Node {name} is forgotten: it has been away for too long", name=name)
+            self._memberships.leave_all(oid)
+            if paired and self._delete(oid, node.pubkey):
+                forgotten.append(node.authid)
+                self._log.info("Node {name} is forgotten: it has been away for too long", name=node.authid)
                 # Should it have come back at this very moment, it has a session without a record: it is to try again.
                 await self._pairings.close_sessions(paired, reactor)
         return forgotten
 
-    def _to_be_forgotten(self, now_ns: int) -> list[tuple[UUID, str, str]]:
-        """Object id, name and public key."""
-        return [
-            (node.oid, node.authid, node.pubkey)
-            for node in nodes_of(self._gdb, self._gschema, self._mrealm_oid)
-            if node.authid
-            and (node.authextra or {}).get(PAIRED_BY) == TOKEN
-            and self._is_overdue(self._away_ns(node.authid), now_ns)
-            and not self._placements.name_node(node.oid)
-        ]
-
     def _is_overdue(self, away_ns: int | None, now_ns: int) -> bool:
         return away_ns is not None and now_ns - away_ns > self.forget_after_s * 1e9
-
-    def _leave_web_clusters(self, node_oid: UUID) -> None:
-        table = self._schema.webcluster_node_memberships
-        with self._db.begin(write=True) as txn:
-            for key in [key for key in table.select(txn, return_values=False) if key[1] == node_oid]:
-                del table[txn, key]
 
     def _delete(self, node_oid: UUID, pubkey: str) -> bool:
         with self._gdb.begin(write=True) as txn:

@@ -29,12 +29,14 @@ class Cluster:
         known: frozenset[WorkerKey],
         is_settled: Callable[[WorkerKey], bool],
         is_online: Callable[[UUID], bool],
+        is_gone: Callable[[UUID], bool],
         is_discovered: Callable[[UUID], bool],
     ) -> None:
         self.configuration = configuration
         self.known = known  #: workers that there are, or are to be
         self.is_settled = is_settled  #: whether a worker is as configured
         self.is_online = is_online  #: whether a node is there
+        self.is_gone = is_gone  #: whether it is not, and nobody waits for it
         self.is_discovered = is_discovered  #: whether it is known what runs on it
 
     def at_rest(self, keys: frozenset[WorkerKey], nodes: Iterable[UUID]) -> bool:
@@ -63,7 +65,9 @@ def _runs(unit: Unit, cluster: Cluster) -> bool:
         routers = [key for key in unit.workers if key in cluster.configuration.routers]
         proxies = [key for key in unit.workers if key in cluster.configuration.proxies]
         return bool(routers) and all(map(cluster.is_settled, routers)) and any(map(cluster.is_settled, proxies))
-    return all(map(cluster.is_online, unit.members)) and all(map(cluster.is_settled, unit.workers))
+    members = {oid for oid in unit.members if not cluster.is_gone(oid)} or unit.members
+    workers = (key for key in unit.workers if key.node_oid in members)
+    return all(map(cluster.is_online, members)) and all(map(cluster.is_settled, workers))
 
 
 def why_not_stopped(unit: Unit, cluster: Cluster) -> str:

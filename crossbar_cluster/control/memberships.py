@@ -87,6 +87,25 @@ class Memberships:
                 joined.append(Joined(oids[name], name, f"{TITLES[kind]} {cluster.name}"))
         return joined
 
+    def lasting(self, names: Mapping[UUID, str]) -> set[UUID]:
+        """Those nodes that are members of a router cluster which would not have them join again by themselves.
+
+        :param names: the nodes in question, and what they are called.
+        """
+        with self._db.begin() as txn:
+            expected = {
+                cluster_oid: set(meant(rules, names.values())) for cluster_oid, rules in self._expected.select(txn)
+            }
+            members = self._members("routercluster").select(txn, return_values=False)
+            return {oid for cluster_oid, oid in members if names.get(oid) not in expected.get(cluster_oid, ())}
+
+    def leave_all(self, node_oid: UUID) -> None:
+        """Let a node be a member of no cluster any more."""
+        with self._db.begin(write=True) as txn:
+            for table in map(self._members, _RECORDS):
+                for key in [key for key in table.select(txn, return_values=False) if key[1] == node_oid]:
+                    del table[txn, key]
+
     def _deleted(self, txn: Any) -> list[UUID]:
         """Clusters that are no more, and still expect nodes."""
         return [oid for oid in self._expected.select(txn, return_values=False) if self._cluster(txn, oid)[1] is None]

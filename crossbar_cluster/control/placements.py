@@ -151,6 +151,12 @@ class Placements:
             self._limit(txn, names, node_oid, undrained_limit)
         return self.settle()
 
+    def nodes(self) -> set[UUID]:
+        """Those that router workers are placed on."""
+        with self._db.begin() as txn:
+            placements = self._schema.router_workergroup_placements.select(txn, return_keys=False)
+            return {placement.node_oid for placement in placements}
+
     def name_node(self, node_oid: UUID) -> bool:
         """Whether a placement or a membership names the node, be it paired or not."""
         with self._db.begin() as txn:

@@ -73,7 +73,10 @@ class ControlPlane:
         # in which life; None: they run the plain release
         self._confirmed: set[WorkerKey] = set()  #: those that have been seen to since their node is there
         self._logs = HeartbeatLogs(controller.db, controller.schema, KEEP.seconds(os.environ))
-        self._gone = GoneNodes(controller, self.placements, FORGET.seconds(os.environ), self._away_ns)
+        self._gone = GoneNodes(
+            controller, self._memberships, self.placements, FORGET.seconds(os.environ), self._away_ns
+        )
+        self._unmissed: frozenset[UUID] = frozenset()  #: nodes, as of the configuration: see `GoneNodes.unmissed`
         self._purging = False
         self._read_after_write = -1  #: the last write to the global database before the configuration was read
         self._changed = True  #: configuration may have changed since it was read
@@ -160,6 +163,10 @@ class ControlPlane:
         record = self.node(oid)
         return record is not None and self.presence.is_online(record.name)
 
+    def is_gone(self, oid: UUID) -> bool:
+        """Whether a node is away and nobody misses it: it may have been replaced, and will be forgotten."""
+        return oid in self._unmissed and not self.is_online(oid)
+
     def router_listens(self, key: WorkerKey, port: int | None, life: str | None) -> None:
         """Proxies that send clients there, and routers linked with it, are pointed there at once, if that is news."""
         record = self.node(key.node_oid)
@@ -234,6 +241,7 @@ class ControlPlane:
             problems += self._settle()
             self._read_after_write = self._reader.last_write()
             self.configuration, before = self._reader.read(), self.configuration
+            self._unmissed = frozenset(self._gone.unmissed())
             self._changed = False
             self._nodes = dict(self.configuration.nodes)
             self._follow(before)
@@ -356,6 +364,7 @@ class ControlPlane:
             frozenset(self.reconcilers),
             self._is_settled,
             self.is_online,
+            self.is_gone,
             self.presence.is_discovered,
         )
 

@@ -6,8 +6,8 @@ Made of what the control plane knows, without asking any node.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
 from crossbar_cluster import __version__
 from crossbar_cluster.control import lifecycle
@@ -28,7 +28,6 @@ def status_of(plane: ControlPlane, realm: str) -> dict[str, Any]:
     """
     from crossbar import __version__ as release
 
-    reconcilers = sorted(plane.reconcilers.values(), key=lambda r: (r.node, r.key.worker))
     units = sorted(plane.configuration.units, key=lambda unit: unit.name)
     return {
         "now": time.time_ns(),
@@ -37,7 +36,7 @@ def status_of(plane: ControlPlane, realm: str) -> dict[str, Any]:
             "started": plane.started_ns,
             "crossbar": release,
             "crossbar_cluster": __version__,
-            "passes": plane.loop.passes + sum(r.loop.passes for r in reconcilers),
+            "passes": plane.loop.passes + sum(r.loop.passes for r in plane.reconcilers.values()),
             "calls": plane.calls.made,
             "failures": plane.calls.failed,
         },
@@ -45,9 +44,15 @@ def status_of(plane: ControlPlane, realm: str) -> dict[str, Any]:
         "groups": list(_groups(plane)),
         "realms": [_realm(plane, unit) for unit in units if unit.kind == "arealm"],
         "webclusters": [_webcluster(plane, unit) for unit in units if unit.kind == "webcluster"],
-        "workers": [_worker(plane, reconciler) for reconciler in reconcilers],
-        "problems": list(problems_of(plane, reconcilers)),
+        "workers": [_worker(plane, reconciler) for reconciler in _awaited(plane)],
+        "problems": list(problems_of(plane)),
     }
+
+
+def _awaited(plane: ControlPlane) -> list[Reconciler]:
+    """Of all workers, but for those of nodes that have gone and are not missed."""
+    awaited = (r for r in plane.reconcilers.values() if not plane.is_gone(r.key.node_oid))
+    return sorted(awaited, key=lambda r: (r.node, r.key.worker))
 
 
 def _node(plane: ControlPlane, recorded: NodeRecord) -> dict[str, Any]:
@@ -55,12 +60,19 @@ def _node(plane: ControlPlane, recorded: NodeRecord) -> dict[str, Any]:
     return {
         "oid": str(record.oid),
         "name": record.name,
-        "status": "online" if plane.presence.is_online(record.name) else "offline",
+        "pubkey": record.pubkey,
+        "status": status_of_node(plane, record),
         "since": plane.presence.since(record.name),
         "address": record.address,
         "address_source": record.address_source,
         "address_since": record.address_since,
     }
+
+
+def status_of_node(plane: ControlPlane, node: NodeRecord) -> Literal["online", "offline", "gone"]:
+    if plane.presence.is_online(node.name):
+        return "online"
+    return "gone" if plane.is_gone(node.oid) else "offline"
 
 
 def _groups(plane: ControlPlane) -> Iterator[dict[str, Any]]:
@@ -137,13 +149,13 @@ def _reason(reconciler: Reconciler) -> str:
     return reconciler.condition.reason or "is being brought in line"
 
 
-def problems_of(plane: ControlPlane, reconcilers: Iterable[Reconciler]) -> Iterator[dict[str, str]]:
-    """What is not as configured, and why."""
+def problems_of(plane: ControlPlane) -> Iterator[dict[str, str]]:
+    """What is not as configured, and why. A proxy that has been replaced is missed by nobody."""
     if not plane.loop.up_to_date:
         yield {"object": "management realm", "reason": "configuration that has just changed is being read"}
     for problem in (*plane.problems, *plane.configuration.conflicts):
         yield {"object": "management realm", "reason": problem}
-    for reconciler in reconcilers:
+    for reconciler in _awaited(plane):
         if reason := _reason(reconciler):
             name = f"{reconciler.kind} {reconciler.key.worker} on {reconciler.node}"
             yield {"object": name, "reason": reason}

@@ -108,11 +108,10 @@ class TokenPairing:
         return mrealm
 
     def _refuse_taken_name(self, txn: Any, mrealm: Any, name: str) -> None:
-        if oid := self._schema.idx_nodes_by_authid[txn, (mrealm.oid, name)]:
-            key = self._schema.nodes[txn, oid].pubkey
+        if self._schema.idx_nodes_by_authid[txn, (mrealm.oid, name)]:
             raise NotEntitled(
                 f"a node named {name} is paired there, with another key. If that one is gone for good, unpair it: "
-                f"`crossbar shell unpair node {key}`"
+                f"`crossbar-cluster unpair {name}`"
             )
 
 

@@ -85,7 +85,11 @@ UPLINK_CONNECTS = Metric(
 # -- of the master's workers ------------------------------------------------------------------------------------------
 
 NODES = Metric(
-    f"{PREFIX}nodes", "gauge", "Nodes that are paired, by status: online or offline.", ("master",), ("mrealm", "status")
+    f"{PREFIX}nodes",
+    "gauge",
+    "Nodes that are paired, by status: online, offline, or gone (paired by a token, away, and to be forgotten).",
+    ("master",),
+    ("mrealm", "status"),
 )
 PLACEMENTS = Metric(
     f"{PREFIX}placements", "gauge", "Router workers that have been given a node.", ("master",), ("mrealm",)

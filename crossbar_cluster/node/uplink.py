@@ -182,7 +182,7 @@ class Uplink:
             self._tell(
                 "unpaired",
                 "This node is not paired: the master at {url} does not know its public key {key}. It waits, and joins "
-                "as soon as it is paired: `crossbar shell pair node {key} <management realm> <node id>`, or put its "
+                "as soon as it is paired: `crossbar-cluster pair {key} <name>`, or put its "
                 "key.pub below the directory that the master watches (CROSSBAR_WATCH_TO_PAIR).",
                 key=self.public_key,
             )

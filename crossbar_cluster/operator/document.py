@@ -18,7 +18,8 @@ class Master(TypedDict):
 class Node(TypedDict):
     oid: str
     name: str
-    status: Literal["online", "offline"]
+    pubkey: str  #: hex
+    status: Literal["online", "offline", "gone"]  #: gone: paired by a token, away, missed by nobody
     since: int | None
     address: str | None
     address_source: Literal["environment", "default"] | None

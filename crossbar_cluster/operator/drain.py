@@ -12,7 +12,7 @@ import click
 
 from crossbar_cluster.operator import output
 from crossbar_cluster.operator.document import Node, Status
-from crossbar_cluster.operator.master import Master, Session, connection_options
+from crossbar_cluster.operator.master import Master, Session, connection_options, find_node, paired_node
 
 LEAVES_WITHIN_S = 15.0
 POLL_S = 0.2
@@ -43,15 +43,15 @@ def drain(node: str, url: str | None, key: Path | None, realm: str, back_s: floa
 
     async def end() -> None:
         async with Master.from_options(url, key, realm).session() as session:
-            before = _find_online(await session.cluster_status(), node)
+            before = _online_node(await session.cluster_status(), node)
             name, began = before["name"], time.monotonic()
 
             def has_left(status: Status) -> bool:
-                now = _find(status, name)
+                now = find_node(status, name)
                 return now is None or now["status"] != "online" or now["since"] != before["since"]
 
             def has_returned(status: Status) -> bool:
-                now = _find(status, name)
+                now = find_node(status, name)
                 return now is not None and now["status"] == "online" and has_left(status) and not status["problems"]
 
             with console.status(f"{name} is told to end"):
@@ -81,16 +81,9 @@ def drain(node: str, url: str | None, key: Path | None, realm: str, back_s: floa
     output.run(end)
 
 
-def _find(status: Status, node: str) -> Node | None:
-    return next((found for found in status["nodes"] if node in (found["name"], found["oid"])), None)
-
-
-def _find_online(status: Status, node: str) -> Node:
+def _online_node(status: Status, node: str) -> Node:
     """:raises click.ClickException: there is no such node, or it is not there."""
-    found = _find(status, node)
-    if found is None:
-        names = ", ".join(other["name"] for other in status["nodes"]) or "none"
-        raise click.ClickException(f"There is no node {node}. Paired are: {names}.")
+    found = paired_node(status, node)
     if found["status"] != "online":
         raise click.ClickException(f"Node {found['name']} is not connected to its master: it cannot be told anything.")
     return found

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import click
 
 from crossbar_cluster.core.keyfile import parse_tags
-from crossbar_cluster.operator.document import Status
+from crossbar_cluster.operator.document import Node, Status
 
 URL_VARIABLE = "CROSSBAR_FABRIC_URL"
 DEFAULT_URL = "ws://localhost:9000/ws"
@@ -162,6 +162,20 @@ class Master:
             "--key FILE: the one whose public half the master was started with (CROSSBAR_FABRIC_SUPERUSER).",
             lasting=True,
         )
+
+
+def find_node(status: Status, node: str) -> Node | None:
+    """The node of that name, or object id."""
+    return next((found for found in status["nodes"] if node in (found["name"], found["oid"])), None)
+
+
+def paired_node(status: Status, node: str) -> Node:
+    """The node of that name, or object id. :raises click.ClickException: there is none."""
+    found = find_node(status, node)
+    if found is None:
+        names = ", ".join(other["name"] for other in status["nodes"]) or "none"
+        raise click.ClickException(f"There is no node {node}. Paired are: {names}.")
+    return found
 
 
 class Session:

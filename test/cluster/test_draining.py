@@ -8,16 +8,17 @@ import json
 import signal
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
-from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.exception import ApplicationError, TransportLost
 
 from crossbar_cluster.lab.client import Client
 from crossbar_cluster.lab.cluster import Cluster, Node, loopback_cluster
 
-from .conftest import command, converged
+from .conftest import command, converged, until
 from .group import REALM, Arrivals, client_on
 
 WITHIN_S = 20.0
@@ -202,4 +203,11 @@ async def test_a_master_that_is_told_to_end_has_not_failed(pair: Pair, number: s
     assert master.running.find(f"Received {number.name}: this node ends in order. A second signal ends it at once")
     await master.running.kill()
     await pair.cluster.start(master)
+
+    async def answers() -> bool:
+        with suppress(ApplicationError, TransportLost, TimeoutError):
+            return bool(await pair.cluster.status(timeout_s=5))
+        return False
+
+    await until(answers, 60)
     await converged(pair.cluster)

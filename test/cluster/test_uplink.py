@@ -167,7 +167,7 @@ async def test_a_node_that_is_not_paired_waits_and_joins_when_it_is(small):
     try:
         key = cluster.node_key(node).public_key()
         line = await process.line("This node is not paired", timeout_s=15)
-        assert key in line.text and "crossbar shell pair node" in line.text
+        assert key in line.text and "crossbar-cluster pair " in line.text
         await asyncio.sleep(max(0.0, began + 9 - time.monotonic()))
         assert process.running
         assert len(process.find("This node is not paired")) == 1, "it says so once"

@@ -123,7 +123,7 @@ def test_an_unpaired_node_is_told_of_with_its_key_and_what_to_do():
     uplink, addresses, reactor, log = made(ENV)
     assert can_wait(uplink, "fabric.auth-failed.node-unpaired", "This node is unpaired.")
     addresses.refuse()
-    assert len(log.lines) == 1 and "ab" * 32 in log.lines[0] and "crossbar shell pair node" in log.lines[0]
+    assert len(log.lines) == 1 and "ab" * 32 in log.lines[0] and "crossbar-cluster pair " in log.lines[0]
     reactor.advance(5)
     assert len(addresses.tried) == 2
     assert not can_wait(uplink, "wamp.close.normal", None)

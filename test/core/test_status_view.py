@@ -27,6 +27,7 @@ CONVERGED = {
         {
             "oid": "7c6b2f5e-5a7e-4a3e-9c07-0f1b6f9d2b11",
             "name": name,
+            "pubkey": "ab" * 32,
             "status": "online",
             "since": NOW - age * S,
             "address": address,
