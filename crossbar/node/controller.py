@@ -52,7 +52,10 @@ class SuccessfullyEndingNode:
 
     @wamp.register(None)
     def shutdown(self, restart=False, mode=None, details=None):
-        if details is not None:  # it was called, and not by this process, which does so when something has failed
+        from crossbar_cluster.node.signing import is_own_worker
+
+        # not called at all: by this process, when something has failed; by a worker: by a master whose database is full
+        if details is not None and not is_own_worker(self, details):
             self._shutdown_was_clean = True
         return super().shutdown(restart, mode, details)
 

@@ -22,6 +22,8 @@ from crossbar_cluster.node.handshake import Handshake, NotJoined, Refused, Unrea
 DEFAULT_REASON = "wamp.close.normal"
 #: How long a router may take to let a client go.
 LEAVE_WITHIN_S = 5.0
+#: And how long after that to read what is still on its way to it.
+READ_WITHIN_S = 30.0
 
 
 class Client(Protocol):
@@ -69,6 +71,11 @@ class BackendSession:
     @property
     def transport(self) -> Any:
         return self._transport
+
+    @property
+    def client(self) -> Client | None:
+        """Who it is for, until its end."""
+        return self._client
 
     @property
     def is_busy(self) -> bool:
@@ -159,13 +166,19 @@ class BackendSession:
             self.disconnect()
             return
         if self._leave_timer is None:
-            self._leave_timer = self._clock.callLater(LEAVE_WITHIN_S, self._transport.abort)
+            self._leave_timer = self._clock.callLater(LEAVE_WITHIN_S, self._leave_unasked)
         try:
             self._transport.send(Goodbye(reason or DEFAULT_REASON, message))
         except TransportLost:
             return
         except Exception:  # of its own for each serializer: this one cannot say what the client has said
             self._transport.send(Goodbye(DEFAULT_REASON))
+
+    def _leave_unasked(self) -> None:
+        """The router does not take leave. It may only be slow, and have much to read before that."""
+        self._leave_timer = self._clock.callLater(READ_WITHIN_S, self._transport.abort)
+        with suppress(TransportLost):
+            self._transport.close()
 
     def lose(self, why: str) -> None:
         """Its router is known to be gone, whatever the connection looks like: tell the client, and close it."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import deferLater
 
@@ -23,6 +23,8 @@ from crossbar_cluster.node.settings import DRAIN
 LOOK_EACH_S = 0.05
 #: So many clients are asked at once: all of them come to the others.
 AT_ONCE = 50
+#: How long those that have been asked may take to read what they were sent before, and to go.
+GONE_WITHIN_S = 3.0
 
 
 class Draining(Protocol):
@@ -39,6 +41,9 @@ class Draining(Protocol):
 
     def dismiss(self, client: Any) -> None:
         """Ask a client to come back, elsewhere."""
+
+    def is_gone(self, client: Any) -> bool:
+        """Whether a client that was asked has had all that it was sent, and its connections have ended."""
 
 
 async def drain(worker: Draining, within_s: float, reactor: Any, log: Any) -> None:
@@ -57,7 +62,9 @@ async def drain(worker: Draining, within_s: float, reactor: Any, log: Any) -> No
         await deferLater(reactor, LOOK_EACH_S)
     for client in left:
         _dismiss(worker, client, log)
-    await deferLater(reactor, LOOK_EACH_S)  # what they are told has to get out
+    gone_by_s = reactor.seconds() + GONE_WITHIN_S
+    while reactor.seconds() < gone_by_s and not all(map(worker.is_gone, [*asked, *left])):
+        await deferLater(reactor, LOOK_EACH_S)
     log.info("Drained: {count} clients were busy to the end", count=len(left))
 
 
@@ -80,30 +87,34 @@ def before_end(controller: Any, draining: Draining | None, end: Callable[[], Any
     :param draining: None: there is nothing to be drained.
     :param end: ends it.
     """
-    if draining is None or is_draining(controller):
+    if draining is None:
         return end()
+    if is_draining(controller):  # systemd tells each process of a service, and then the node tells its workers
+        return None
     vars(controller)["_cluster_draining"] = True
     seconds = DRAIN.read(os.environ)
-    drained: Deferred[Any] = succeed(None)
+    drained: Deferred[Any] = Deferred()
     drained.addCallback(lambda _: Deferred.fromCoroutine(drain(draining, seconds, controller._reactor, controller.log)))
     drained.addErrback(lambda failure: controller.log.failure("Not drained: {log_failure.value}", failure=failure))
-    controller._reactor.callFromThread(lambda: None)  # this may run in a signal handler, which wakes nobody
-    return drained.addCallback(lambda _: end())
+    drained.addCallback(lambda _: end())
+    # This may run in a signal handler: in the middle of anything, such as the answer to a call.
+    controller._reactor.callFromThread(drained.callback, None)
+    return drained
 
 
 def end_at_second_signal(node: Any) -> None:
-    """Let SIGTERM and SIGINT end a node in order, and a second one end it at once, with its workers.
+    """Let SIGTERM and SIGINT end a node in order, and a second one of the same kind at once, with its workers.
 
     :param node: the release's ``Node``, as it boots.
     """
-    seen: list[int] = []
+    seen: set[int] = set()
 
     def on_signal(signum: int, frame: Any) -> None:
-        seen.append(signum)
-        never_restart(node)
-        if len(seen) > 1:
+        if signum in seen:  # `crossbar stop` sends SIGINT, and after 5 s SIGTERM
             _kill(node)
             os._exit(128 + signum)
+        seen.add(signum)
+        never_restart(node)
         node._reactor.callFromThread(_end, node, signum)
 
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -116,8 +127,10 @@ def _end(node: Any, signum: int) -> None:
     node.log.info("Received {signal}: this node ends in order. A second signal ends it at once.", signal=name)
     controller, complete = node._controller, node._shutdown_complete
     controller._shutdown_requested = controller._shutdown_was_clean = True
-    if not complete.called:  # by the master, which has told it to end as well
+    if complete is not None and not complete.called:  # the master may have told it to end as well
         complete.callback({"was_clean": True})  # the exit code is 0, if all of its start was over
+        if node._boot_complete.called:
+            node._shutdown_complete = None  # or a shutdown that is under way would fail at completing it again
     with suppress(ReactorNotRunning):
         node._reactor.stop()
 

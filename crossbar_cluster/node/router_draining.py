@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from autobahn.wamp.message import Unregister
+
 from crossbar_cluster.node.backend_auth import client_of
 
 REASON = "wamp.close.system_shutdown"
@@ -31,4 +33,10 @@ class RouterDraining:
 
     def dismiss(self, client: Any) -> None:
         if not client._goodbye_sent:
+            dealer = client._router._dealer  # a client that has been told to leave answers no calls any more
+            for registration in list(dealer._session_to_registrations.get(client, ())):
+                dealer._unregister(registration, client, Unregister(0, registration.id))
             client.leave(REASON, "this router is about to end")
+
+    def is_gone(self, client: Any) -> bool:
+        return client._session_id is None or client._transport is None  # it has taken leave, or its proxy has

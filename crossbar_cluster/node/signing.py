@@ -12,6 +12,15 @@ from autobahn.wamp.exception import ApplicationError
 from crossbar_cluster.core.rights import signs_for
 
 
+def is_own_worker(controller: Any, details: Any) -> bool:
+    """Whether a call is one of a worker of this node.
+
+    :param controller: the release's ``NodeController``.
+    :param details: of the call, with its caller disclosed.
+    """
+    return signs_for(details.caller_authrole, frozenset(controller._workers))
+
+
 def refuse_strangers(controller: Any, what: str, details: Any) -> None:
     """Let only a session of one of the node's own workers pass.
 
@@ -20,7 +29,7 @@ def refuse_strangers(controller: Any, what: str, details: Any) -> None:
     :param details: of the call, with its caller disclosed.
     :raises ApplicationError: ``wamp.error.not_authorized``.
     """
-    if signs_for(details.caller_authrole, frozenset(controller._workers)):
+    if is_own_worker(controller, details):
         return
     controller.log.warn(
         "Refused to {what} with this node's key for {authid} (role {authrole}, session {session}): only this node's "

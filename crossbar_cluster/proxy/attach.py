@@ -133,6 +133,8 @@ class AttachedClient:
         try:
             if transport is not None:
                 deliver(transport, error)
+                if transport is self._router:
+                    self._calls.sent(error)  # in the client's place: its call is over
         except TransportLost:
             return
         except Undeliverable as e:  # its limit is next to nothing
@@ -153,8 +155,13 @@ class AttachedClient:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a call of it, or to it, is under way."""
+        """Whether a call of it, or to it, or another request of it is under way."""
         return self._calls.any
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its connection has ended."""
+        return self._frontend.transport is None
 
     # -- what its backend session tells -------------------------------------------------------------------------
 

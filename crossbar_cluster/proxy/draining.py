@@ -14,6 +14,7 @@ class ProxyDraining:
     def __init__(self, controller: Any) -> None:
         self._controller = controller
         self._pool = pool_of(controller)
+        self._clients: dict[Any, Any] = {}  #: of sessions that were dismissed; None: it was one of the proxy's own
 
     def begin(self) -> None:
         """Listen no more, and turn away who has come and has no session yet."""
@@ -25,7 +26,12 @@ class ProxyDraining:
         yield from self._pool.sessions()
 
     def is_busy(self, client: Any) -> bool:
-        return bool(getattr(client, "is_busy", False))  # the proxy's own sessions have nobody who would wait
+        return bool(client.is_busy)
 
     def dismiss(self, client: Any) -> None:
+        self._clients[client] = client.client
         client.dismiss("this proxy is about to end")
+
+    def is_gone(self, client: Any) -> bool:
+        behind = self._clients.get(client)
+        return client.transport is None and (behind is None or behind.is_gone)

@@ -12,27 +12,48 @@ from __future__ import annotations
 
 from typing import Any
 
+from autobahn.exception import Disconnected
 from autobahn.wamp.exception import TransportLost
-from autobahn.wamp.message import Abort, Call, Error, Invocation, Result, Yield
+from autobahn.wamp.message import (
+    Abort,
+    Call,
+    Error,
+    Invocation,
+    Publish,
+    Published,
+    Register,
+    Registered,
+    Result,
+    Subscribe,
+    Subscribed,
+    Unregister,
+    Unregistered,
+    Unsubscribe,
+    Unsubscribed,
+    Yield,
+)
 from autobahn.websocket.protocol import WebSocketProtocol
 
 INVOCATION = Invocation.MESSAGE_TYPE
+_OTHER_REQUESTS = frozenset({Register, Subscribe, Unregister, Unsubscribe})
+_OTHER_ANSWERS = frozenset({Published, Registered, Subscribed, Unregistered, Unsubscribed})
 CANCELED = "wamp.error.canceled"
 SERVICE_RESTART = 1012  # RFC 6455, registry of close codes: the client may reconnect
 _CLOSE_REASON_BYTES = 123  # RFC 6455, section 5.5: a control frame's payload has 125 bytes, of which the code takes 2
 
 
 class CallsInFlight:
-    """The calls of a client, and those to it, that no answer has come to yet."""
+    """The calls of a client, and those to it, that no answer has come to yet; and what else it waits for."""
 
     def __init__(self) -> None:
-        self._requests: set[int] = set()
+        self._requests: set[int] = set()  #: calls
+        self._others: set[int] = set()  #: other requests of the client, which has one series of numbers for all
         self._served: set[int] = set()  #: requests of the router
 
     @property
     def any(self) -> bool:
         """Whether there are some."""
-        return bool(self._requests or self._served)
+        return bool(self._requests or self._served or self._others)
 
     def sent(self, message: Any) -> None:
         """A message of the client goes to its router."""
@@ -41,6 +62,8 @@ class CallsInFlight:
             self._requests.add(message.request)
         elif (kind is Yield and not message.progress) or (kind is Error and message.request_type == INVOCATION):
             self._served.discard(message.request)
+        elif kind in _OTHER_REQUESTS or (kind is Publish and message.acknowledge):
+            self._others.add(message.request)
 
     def answered(self, message: Any) -> bool:
         """A message for the client has come from its router.
@@ -52,6 +75,8 @@ class CallsInFlight:
         if kind is Invocation:
             self._served.add(message.request)
         if kind is not Result and (kind is not Error or message.request_type != Call.MESSAGE_TYPE):
+            if self._others and (kind is Error or kind in _OTHER_ANSWERS):
+                self._others.discard(message.request)
             return True
         in_flight = message.request in self._requests
         if kind is Error or not message.progress:
@@ -77,7 +102,7 @@ def lose(transport: Any, calls: CallsInFlight, why: str) -> None:
             transport.sendCloseFrame(SERVICE_RESTART, _close_reason(why), False)
         else:
             transport.close()
-    except TransportLost:  # the client has gone as well
+    except (TransportLost, Disconnected):  # the client has gone as well, or is about to
         return
 
 
@@ -93,7 +118,7 @@ def turn_away(transport: Any, reason: str, why: str) -> None:
             transport.send(Abort(reason, why))
         else:
             transport.transport.loseConnection()
-    except TransportLost:
+    except (TransportLost, Disconnected):
         return
 
 

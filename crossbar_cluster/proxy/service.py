@@ -26,6 +26,8 @@ from crossbar_cluster.proxy.pool import BackendPool, NoBackend, pool_of
 class ServiceSession(ApplicationSession):  # type: ignore[misc]
     """A session of the proxy itself. `joined` fires with it."""
 
+    client = None  #: it is for no client
+
     def __init__(self, backend: Backend, handshake: Handshake, pool: BackendPool) -> None:
         super().__init__(ComponentConfig(handshake.principal.realm, {}))
         self.backend = backend
@@ -70,6 +72,12 @@ class ServiceSession(ApplicationSession):  # type: ignore[misc]
     def onDisconnect(self) -> None:
         self._fail(Unreachable("the connection was lost while joining"))
         self._pool.ended(self)
+        super().onDisconnect()  # whoever waits for an answer is told that there is none
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return bool(self._call_reqs or self._publish_reqs or self._register_reqs or self._subscribe_reqs)
 
     def onUserError(self, fail: Any, msg: str) -> None:
         """What goes wrong while joining is told by `joined`."""

@@ -15,10 +15,14 @@ from autobahn.wamp.message import (
     Event,
     Invocation,
     Publish,
+    Published,
     Register,
+    Registered,
     Result,
     Subscribe,
+    Subscribed,
     Unsubscribe,
+    Unsubscribed,
     Yield,
 )
 from autobahn.wamp.serializer import CBORSerializer, JsonSerializer
@@ -140,6 +144,10 @@ class Attached:
         )
         self._attached = AttachedClient(frontend, None, self.clock)
         self.says, self.is_told = self._attached.send, self._attached.forward
+
+    @property
+    def is_busy(self):
+        return self._attached.is_busy
 
     def goes_on(self):
         """Both connections stand, and other messages are passed on."""
@@ -303,3 +311,45 @@ def test_the_reason_of_a_loss_is_cut_between_characters():
         assert code == 1012
         assert 120 < len(reason.encode()) <= 123
         assert reason == ("x" * before + "€" * 60)[: len(reason)]
+
+
+def test_the_end_of_a_client_whose_websocket_is_being_closed_is_no_error():
+    """Raised there, it would keep the other clients of a lost router from being told."""
+    client = websocket()
+    calls = CallsInFlight()
+    calls.sent(Call(1, "test.call"))
+    client.protocol.sendClose(1000)
+    said = client.written_bytes
+    lose(client.protocol, calls, "gone")
+    assert client.written_bytes == said
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [
+        (Publish(1, "test.topic", acknowledge=True), Published(1, 7)),
+        (Publish(1, "test.topic", acknowledge=True), Error(Publish.MESSAGE_TYPE, 1, INVALID)),
+        (Register(1, "test.call"), Registered(1, 7)),
+        (Subscribe(1, "test.topic"), Subscribed(1, 7)),
+        (Unsubscribe(1, 7), Unsubscribed(1)),
+        (Call(1, "test.call"), Result(1)),
+    ],
+)
+def test_a_client_is_busy_until_it_has_its_answer(asked, answer):
+    calls = CallsInFlight()
+    calls.sent(Publish(2, "test.topic"))
+    assert not calls.any, "no answer is due"
+    calls.sent(asked)
+    assert calls.any
+    assert calls.answered(answer)
+    assert not calls.any
+    assert not calls.errors("gone"), "calls only are answered by an error"
+
+
+def test_a_callee_that_cannot_be_told_of_a_call_is_not_busy_with_it(attached):
+    attached.is_told(Invocation(5, 1, args=[UNSAID_IN_JSON]))
+    assert not attached.is_busy
+    attached.is_told(Invocation(6, 1))
+    assert attached.is_busy
+    attached.says(Yield(6, args=[SURROGATE]))
+    assert not attached.is_busy, "the router has been told, in its place"

@@ -215,7 +215,13 @@ def test_a_node_that_is_told_to_end_while_it_restarts_ends(monkeypatch):
     monkeypatch.setattr(signal, "signal", handlers.__setitem__)
     monkeypatch.setattr(restart.os, "execv", lambda *args: pytest.fail("begun anew"))
     controller, complete = SimpleNamespace(_shutdown_requested=False), Deferred()
-    node = SimpleNamespace(_reactor=Reactor(), _controller=controller, _shutdown_complete=complete, log=Log())
+    node = SimpleNamespace(
+        _reactor=Reactor(),
+        _controller=controller,
+        _shutdown_complete=complete,
+        _boot_complete=succeed(None),
+        log=Log(),
+    )
     end_at_second_signal(node)
     restart.restart_after_shutdown(node)
     handlers[signal.SIGTERM](signal.SIGTERM, None)
@@ -223,3 +229,21 @@ def test_a_node_that_is_told_to_end_while_it_restarts_ends(monkeypatch):
     node._reactor.fire("after")
     assert complete.result == {"was_clean": True}
     assert len(node.log.matching("Received SIGTERM")) == 1
+    assert node._shutdown_complete is None, "the release completes it, if there is one: a second time"
+
+
+def test_only_the_second_signal_of_a_kind_ends_a_node_at_once(monkeypatch):
+    """`crossbar stop` sends SIGINT, and after 5 s SIGTERM."""
+    from crossbar_cluster.node import draining
+
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_DFL)
+    handlers, exits = {}, []
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    monkeypatch.setattr(draining, "_end", lambda node, signum: None)
+    monkeypatch.setattr(draining.os, "_exit", exits.append)
+    draining.end_at_second_signal(SimpleNamespace(_reactor=Reactor(), _controller=SimpleNamespace(_workers={})))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        handlers[number](number, None)
+    assert not exits
+    handlers[signal.SIGTERM](signal.SIGTERM, None)
+    assert exits == [128 + signal.SIGTERM]

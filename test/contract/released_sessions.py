@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from autobahn.twisted.rawsocket import WampRawSocketClientFactory
+from autobahn.wamp.exception import TransportLost
 from autobahn.wamp.message import Goodbye, Welcome, Yield
 from autobahn.wamp.role import RoleBrokerFeatures, RoleDealerFeatures
 from autobahn.wamp.serializer import CBORSerializer
@@ -135,13 +136,17 @@ def joined():
 
 
 def test_a_router_that_does_not_take_leave_is_left(joined):
-    from crossbar_cluster.node.backend_session import LEAVE_WITHIN_S
+    from crossbar_cluster.node.backend_session import LEAVE_WITHIN_S, READ_WITHIN_S
 
     joined.session.leave("wamp.close.normal")
     [goodbye] = joined.router.heard
     assert type(goodbye) is Goodbye
     joined.clock.advance(LEAVE_WITHIN_S - 0.1)
-    assert not joined.router.network.aborted
+    assert not joined.router.network.disconnecting
+    joined.clock.advance(0.1)
+    assert joined.router.network.disconnecting, "closed when all is out"
+    joined.clock.advance(READ_WITHIN_S - 0.1)
+    assert not joined.router.network.aborted, "it may only be slow"
     joined.clock.advance(0.1)
     assert joined.router.network.aborted
     joined.router.hangs_up()
@@ -161,11 +166,12 @@ def test_a_router_that_takes_leave_is_not_waited_for(joined, first):
 
 def test_a_connection_that_does_not_close_is_closed(joined):
     """The router has taken leave, and reads no more."""
-    from crossbar_cluster.node.backend_session import LEAVE_WITHIN_S
+    from crossbar_cluster.node.backend_session import LEAVE_WITHIN_S, READ_WITHIN_S
 
     joined.session.leave()
     joined.router.says(Goodbye())
     joined.clock.advance(LEAVE_WITHIN_S)
+    joined.clock.advance(READ_WITHIN_S)
     assert joined.router.network.aborted
 
 
@@ -243,6 +249,25 @@ def test_a_service_session_is_disconnected_at_every_stage(stage):
         router.greet()
     session.disconnect()
     assert router.network.aborted or router.network.disconnecting
+
+
+@pytest.mark.parametrize("end", ["lost", "goodbye"])
+def test_whoever_waits_for_a_service_session_is_told_of_its_end(end):
+    """An HTTP request, or a client's HELLO, stands behind each of its calls."""
+    session, router = service_session(), Router()
+    router.connect(session)
+    router.accept()
+    router.greet()
+    router.says(welcome())
+    assert not session.is_busy
+    failures = []
+    session.call("test.call").addErrback(failures.append)
+    assert session.is_busy, "a proxy that ends waits for it"
+    if end == "goodbye":
+        router.says(Goodbye("wamp.close.system_shutdown"))
+    router.hangs_up()
+    assert failures[0].check(TransportLost)
+    assert not session.is_busy
 
 
 def following_session(join):

@@ -63,3 +63,21 @@ def test_others_do_not_and_the_log_says_who_asked(role):
 def test_both_are_still_registered_as_procedures():
     for name in ("sign", "sign_challenge"):
         assert getattr(FabricNodeControllerSession, name)._wampuris
+
+
+@pytest.mark.parametrize(
+    ("details", "clean"),
+    [
+        (caller("trusted"), True),  # the master, or an operator through it
+        (caller("crossbar.worker.w1"), None),  # a worker of a master, whose database is full
+        (None, None),  # the controller itself, after a worker has failed
+    ],
+)
+def test_a_node_that_is_told_to_end_has_not_failed(monkeypatch, details, clean):
+    from crossbar.node.controller import NodeController
+
+    controller = Controller()
+    controller._shutdown_was_clean, controller._shutdown_requested = None, True
+    controller.shutdown(details=details)  # the release's own does nothing twice
+    assert controller._shutdown_was_clean is clean
+    assert getattr(NodeController.shutdown, "_wampuris", None), "still a procedure"
