@@ -23,8 +23,7 @@ case "${1:-} ${2:-}" in
 "superuser init")
     # makes the superuser's key pair once; the public key is for the master
     [ -e "$HOME/.crossbar/default.priv" ] || crossbar shell init --yes
-    mkdir -p "$CROSSBAR_CLUSTER_SHOW_KEY_IN/superuser"
-    cp "$HOME/.crossbar/default.pub" "$CROSSBAR_CLUSTER_SHOW_KEY_IN/superuser/default.pub"
+    cp "$HOME/.crossbar/default.pub" "$CROSSBAR_CLUSTER_SHOW_KEY_IN/default.pub"
     exit 0
     ;;
 esac

@@ -84,6 +84,7 @@ def _draining(controller):
         return RouterDraining(controller)
     if controller.WORKER_TYPE == "proxy":
         from crossbar_cluster.proxy.draining import ProxyDraining
+        from crossbar_cluster.proxy.pool import pool_of
 
-        return ProxyDraining(controller)
+        return ProxyDraining(controller, pool_of(controller))
     return None

@@ -45,14 +45,32 @@ class ProxyReconciler(WorkerReconciler[DesiredProxy, ObservedProxy]):
         return desired and desired.located(self._plane.located)
 
     def plan(self, desired: DesiredProxy | None, observed: ObservedProxy) -> Plan:
+        return plan_proxy(desired, observed, self._expelled(observed))
+
+    def _expelled(self, observed: ObservedProxy) -> frozenset[str]:
+        """Connections to routers that have been unpaired."""
         told, paired = observed.identities or {}, self._plane.configuration.names
-        expelled = (connection_id for connection_id, router in told.items() if router and router.node not in paired)
-        return plan_proxy(desired, observed, frozenset(expelled))
+        return frozenset(cid for cid, router in told.items() if router and router.node not in paired)
+
+    def may_remove(self, step: Any) -> bool:
+        """A connection stays until the clients on it have gone elsewhere, which they are asked to without a route."""
+        if not isinstance(step, StopConnection) or self.observed is None:
+            return True
+        return step.connection_id in self._expelled(self.observed) or not self.observed.uses(step.connection_id)
 
     def start_options(self) -> Any:
         return None
 
+    def awaited(self, observed: ObservedProxy) -> str | None:
+        return "clients are asked to come back elsewhere" if observed.leaving else None
+
     async def observe(self, desired: DesiredProxy | None) -> ObservedProxy:
+        observed, before = await self._observe(desired), self.observed
+        if before and (left := before.used - observed.used):
+            self._plane.connections_left(left)
+        return observed
+
+    async def _observe(self, desired: DesiredProxy | None) -> ObservedProxy:
         snapshot = await self.snapshot("get_proxy_snapshot")
         if snapshot is None:
             return ObservedProxy()
@@ -73,6 +91,7 @@ class ProxyReconciler(WorkerReconciler[DesiredProxy, ObservedProxy]):
             }
             if "routers" in snapshot
             else None,
+            leaving={connection_id: frozenset(realms) for connection_id, realms in snapshot.get("leaving", {}).items()},
         )
 
     async def _observe_one_by_one(self, desired: DesiredProxy | None) -> ObservedProxy:

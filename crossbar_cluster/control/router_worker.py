@@ -46,7 +46,9 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
         return plan_router(desired and self._admitting(desired, observed), observed, frozenset(expelled))
 
     def _admitting(self, desired: DesiredRouter, observed: ObservedRouter | None) -> DesiredRouter:
-        return desired.admitting(observed, ((n.name, n.pubkey) for n in self._plane.configuration.nodes.values()))
+        nodes = self._plane.configuration.nodes
+        users = (nodes[oid].name for oid in self._plane.users(desired.connection_id) if oid in nodes)
+        return desired.admitting(observed, ((node.name, node.pubkey) for node in nodes.values()), frozenset(users))
 
     def waits(self, step: Any) -> bool:
         return super().waits(step) and not (isinstance(step, DropLink) and step.at_once)
@@ -124,13 +126,15 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
         self._plane.router_listens(self.key, int(started["config"]["endpoint"]["port"]), life)
 
     def may_remove(self, step: Any) -> bool:
-        """What proxies still send clients to stays until they have a replacement for it."""
+        """What proxies still have clients on stays until those are elsewhere."""
         connection_id = name_of_connection(self.node, self.key.worker)
         if isinstance(step, StopWorker):
             return not self._plane.is_used(connection_id)
         if isinstance(step, StopRealm):
             name = self.observed.names.get(step.realm_id) if self.observed else None
             return name is None or not self._plane.is_used(connection_id, name)
+        if isinstance(step, DropLink):  # clients on either router are to reach each other as long
+            return step.at_once or not self._plane.is_used(step.link_id)
         return True
 
     def problems(self, desired: DesiredRouter, observed: ObservedRouter) -> list[str]:

@@ -8,7 +8,7 @@ where the node's own procedures begin.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
@@ -65,7 +65,13 @@ class Plane(Protocol):
         """A router worker has been seen to listen there, or not to. :param life: None: it runs the plain release."""
 
     def is_used(self, connection_id: str, realm: str | None = None) -> bool:
-        """Whether a proxy that is there still sends clients (of the realm) over that connection."""
+        """Whether a proxy that is there still has clients (of the realm) on that connection, or sends them there."""
+
+    def users(self, connection_id: str) -> Iterable[UUID]:
+        """The nodes of those proxies."""
+
+    def connections_left(self, connection_ids: Collection[str]) -> None:
+        """A proxy has no clients on these connections any more, and sends none there."""
 
     def located(self, backend: Backend) -> Backend:
         """A backend with all that is known of the router worker now."""
@@ -138,6 +144,10 @@ class WorkerReconciler(Generic[D, O]):
         """Whether a removal whose grace is over may be carried out."""
         return True
 
+    def awaited(self, observed: O) -> str | None:
+        """What the worker is about to do by itself, and the master waits for."""
+        return None
+
     def problems(self, desired: D, observed: O) -> list[str]:
         """What keeps the worker from being of use although it runs as configured."""
         return []
@@ -180,6 +190,8 @@ class WorkerReconciler(Generic[D, O]):
         if desired is None:
             self._plane.forget(self.key)
             return CONVERGED
+        if awaited := self.awaited(observed):
+            return Outcome(State.WAITING, awaited, HELD_S)
         problems = self.problems(desired, observed)
         self._tell(problems)
         return Outcome(State.FAILED, "; ".join(problems), math.inf) if problems else CONVERGED

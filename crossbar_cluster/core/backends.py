@@ -28,7 +28,7 @@ class State(Enum):
     CONNECTING = "connecting"  #: not tried yet at the place where it is said to be
     UP = "up"  #: answers, and is who it should be
     SUSPECT = "suspect"  #: did not answer, or is somebody else
-    DRAINING = "draining"  #: no route leads there any more; clients that are there stay
+    DRAINING = "draining"  #: no route leads there any more; clients that are there are asked to come back elsewhere
 
 
 @dataclass
@@ -80,8 +80,13 @@ class Backends:
         self._serving: dict[RealmRole, tuple[str, ...]] = {}
         self._turns: dict[RealmRole, int] = {}
 
-    def follow(self, configs: Mapping[str, Mapping[str, Any]], serving: Mapping[RealmRole, Iterable[str]]) -> None:
-        """Take over what the master has told: connections by id, and which of them serve which realm and role."""
+    def follow(
+        self, configs: Mapping[str, Mapping[str, Any]], serving: Mapping[RealmRole, Iterable[str]]
+    ) -> dict[str, set[RealmRole]]:
+        """Take over what the master has told: connections by id, and which of them serve which realm and role.
+
+        :returns: which backends serve what no more, of those that are still there.
+        """
         for gone in set(self.by_id) - set(configs):
             del self.by_id[gone]
         for connection_id, config in configs.items():
@@ -89,8 +94,13 @@ class Backends:
                 self.by_id[connection_id] = Backend(connection_id, config)
         self._serving = {key: tuple(sorted(ids)) for key, ids in serving.items()}
         self._turns = {key: turn for key, turn in self._turns.items() if key in self._serving}
+        lost: dict[str, set[RealmRole]] = {}
         for backend in self.by_id.values():
-            backend.routes = {key for key, ids in self._serving.items() if backend.id in ids}
+            routes = {key for key, ids in self._serving.items() if backend.id in ids}
+            if less := backend.routes - routes:
+                lost[backend.id] = less
+            backend.routes = routes
+        return lost
 
     def point(self, connection_id: str, config: Mapping[str, Any]) -> None:
         """A backend is elsewhere now, or has a new life: nothing is known of it any more."""

@@ -83,20 +83,23 @@ class DesiredRouter:
         """The same with every other worker of the group as ``locate`` knows it."""
         return replace(self, links=tuple(map(locate, self.links)))
 
-    def admitting(self, observed: ObservedRouter | None, paired: Iterable[tuple[str, str]]) -> DesiredRouter:
-        """The same with the nodes that it is linked with, as long as that is so and they are paired.
+    def admitting(
+        self, observed: ObservedRouter | None, paired: Iterable[tuple[str, str]], users: frozenset[str] = frozenset()
+    ) -> DesiredRouter:
+        """The same with the nodes that it is linked with, or has clients of, as long as that is so and they are paired.
 
         A worker that leaves the group still has clients for a while. They are to reach the others, and be reached by
-        them, until the link to it is dropped, which waits for that.
+        them, until the link to it is dropped, which waits for that. And so has a proxy that is to send nobody here.
 
         :param paired: authid and public key (hex) of all nodes.
+        :param users: authids of the nodes of proxies that still have clients here.
         """
         links = (observed and observed.links) or {}
         linked = {(link.router.node, link.router.pubkey) for link in links.values() if link.router}
-        if {authid for authid, _ in linked} <= set(self.routers):
+        if {authid for authid, _ in linked} <= set(self.routers) and users <= {authid for authid, _ in self.peers}:
             return self
-        still = {(authid, key) for authid, key in paired if (authid, key) in linked}
-        routers = {*self.routers, *(authid for authid, _ in still)}
+        still = {(authid, key) for authid, key in paired if (authid, key) in linked or authid in users}
+        routers = {*self.routers, *(authid for authid, _ in still & linked)}
         return replace(self, peers=tuple(sorted({*self.peers, *still})), routers=tuple(sorted(routers)))
 
     def links_to(self, router: WorkerKey) -> bool:

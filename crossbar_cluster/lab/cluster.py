@@ -228,6 +228,10 @@ class Cluster:
     async def bring_up(self, node: Node) -> None:
         """Start ``node`` and wait until the master can call it."""
         await self.start(node)
+        await self.managed(node)
+
+    async def managed(self, node: Node) -> None:
+        """Wait until the master can call ``node``."""
         await self._retry(lambda: self._find(node), f"{node.name} is managed by the master", process=node.running)
 
     async def move(self, node: Node, host: Host, cluster_ip: str | None = "", *, gently: bool = False) -> NodeProcess:

@@ -66,8 +66,8 @@ def unpair(node: str, url: str | None, key: Path | None, realm: str, as_json: bo
     """Take NODE (its name, or object id) out of the cluster.
 
     Its sessions with the master end at once, as do those of its clients on other nodes, and its key is refused until
-    somebody pairs it again. Another node may be paired by its name. Router workers that are placed on it are not moved:
-    see `crossbar-cluster placements move`.
+    somebody pairs it again. Another node may be paired by its name. Router workers that are placed on it are placed on
+    another node of their router cluster, as soon as there is one that may take them.
 
     \b
     Exit codes:
@@ -94,8 +94,8 @@ def unpair(node: str, url: str | None, key: Path | None, realm: str, as_json: bo
         )
         if placed:
             console.print(
-                f"Router workers are placed on it: {', '.join(placed)}. To have them elsewhere: "
-                f"`crossbar-cluster placements move {found['oid']}`."
+                f"Router workers were placed on it: {', '.join(placed)}. They are placed on another node of their "
+                "router cluster, as soon as there is one that may take them: see `crossbar-cluster status`."
             )
         console.print(f"Its key is refused from now on. To pair it again: `crossbar-cluster pair {pubkey} {name}`.")
 

@@ -15,10 +15,11 @@ from autobahn.wamp.component import _create_transport
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
-from crossbar_cluster.core.backends import LOST_AFTER, UNAVAILABLE, Backend, Backends
+from crossbar_cluster.core.backends import LOST_AFTER, UNAVAILABLE, Backend, Backends, RealmRole
 from crossbar_cluster.core.news import Seldom
 from crossbar_cluster.core.proof import METHOD, RouterIdentity
 from crossbar_cluster.node.backend_session import BackendSession
+from crossbar_cluster.node.draining import drain
 from crossbar_cluster.node.handshake import (
     Handshake,
     NotJoined,
@@ -29,8 +30,9 @@ from crossbar_cluster.node.handshake import (
     WrongRouter,
 )
 from crossbar_cluster.node.key import node_key
-from crossbar_cluster.node.settings import UNPROVEN_ROUTERS
+from crossbar_cluster.node.settings import DRAIN, UNPROVEN_ROUTERS
 from crossbar_cluster.node.telling import tell_master
+from crossbar_cluster.proxy.draining import SessionsDraining
 from crossbar_cluster.proxy.watch import WITHIN_S, Watch
 
 #: How long a client waits for a backend that is up.
@@ -92,8 +94,9 @@ class BackendPool:
         self._reactor = reactor
         self._log = controller.log
         self._watches: dict[str, Watch] = {}
-        self._joined_on: dict[str, dict[Session, None]] = {}  #: backend id -> sessions
-        self._joining_on: dict[str, dict[Session, None]] = {}
+        self._joined_on: dict[str, dict[Session, RealmRole]] = {}  #: backend id -> sessions, and what for
+        self._joining_on: dict[str, dict[Session, RealmRole]] = {}
+        self._leaving: dict[Session, RealmRole] = {}  #: joined where no route leads for them any more
         self._began_s = reactor.seconds()
         self._waiting: list[Deferred[None]] = []
         self._reports = Seldom(REPORT_EACH_S)  # of backends that cannot be reached
@@ -114,7 +117,7 @@ class BackendPool:
         :param serving: (realm, role) -> connections that serve it.
         """
         ids = {key: [connection.id for connection in used] for key, used in serving.items()}
-        self.backends.follow({i: connection.config for i, connection in connections.items()}, ids)
+        lost = self.backends.follow({i: connection.config for i, connection in connections.items()}, ids)
         for gone in set(self._watches) - set(self.backends.by_id):
             self._watches.pop(gone).stop()
             self._end(gone, lambda joined: joined.dismiss("the router does not serve this any more"))
@@ -123,6 +126,10 @@ class BackendPool:
                 self._watches[connection_id] = Watch(backend, self._look, self._reactor)
             if not backend.is_up:  # it is new, or a realm to ask for may have come
                 self._watches[connection_id].now()
+        for joined in [joined for joined, route in self._leaving.items() if route in joined.backend.routes]:
+            del self._leaving[joined]  # a route leads there again
+        for connection_id, routes in lost.items():
+            self._send_away(connection_id, routes)
         self._wake()
 
     def point(self, connection_id: str, config: Mapping[str, Any], *, same_life: bool) -> None:
@@ -186,7 +193,7 @@ class BackendPool:
                     continue
                 session = self._connect(backend, make(backend, self._handshake(backend, principal)))
                 config, joining = backend.config, self._joining_on.setdefault(backend.id, {})
-                joining[session] = None
+                joining[session] = realm, role
                 try:
                     welcome = await self._joined(session, within_s)
                 except Refused as e:
@@ -196,7 +203,7 @@ class BackendPool:
                     if backend.config is config:  # it has not been pointed elsewhere meanwhile
                         self._look_soon(backend.id)  # only that counts: a client may fail by what it has said itself
                 else:
-                    self._joined_on.setdefault(backend.id, {})[session] = None
+                    self._joined_on.setdefault(backend.id, {})[session] = realm, role
                     return session, welcome
                 finally:
                     joining.pop(session, None)
@@ -212,6 +219,7 @@ class BackendPool:
     def ended(self, session: Session) -> None:
         """A joined session has ended."""
         self._joined_on.get(session.backend.id, {}).pop(session, None)
+        self._leaving.pop(session, None)
 
     def close(self) -> None:
         """This worker is about to end: nobody gets a session any more."""
@@ -221,6 +229,28 @@ class BackendPool:
     def sessions(self) -> list[Session]:
         """All that have been joined."""
         return [session for joined in self._joined_on.values() for session in joined]
+
+    def leaving(self) -> dict[str, set[str]]:
+        """Backends that have clients which are to come back elsewhere: connection id -> names of their realms."""
+        found: dict[str, set[str]] = {}
+        for session, (realm, _) in self._leaving.items():
+            found.setdefault(session.backend.id, set()).add(realm)
+        return found
+
+    def _send_away(self, connection_id: str, routes: set[RealmRole]) -> None:
+        """A backend serves some routes no more: whoever is there for one of them is to come back elsewhere."""
+        for joining, route in list(self._joining_on.get(connection_id, {}).items()):
+            if route in routes:
+                joining.give_up()
+        left = {joined: route for joined, route in self._joined_on.get(connection_id, {}).items() if route in routes}
+        if not left:
+            return
+        self._leaving |= left
+        draining = SessionsDraining(
+            lambda: [joined for joined in left if joined in self._leaving], "the router does not serve this any more"
+        )
+        drained = Deferred.fromCoroutine(drain(draining, DRAIN.read(os.environ), self._reactor, self._log))
+        drained.addErrback(lambda failure: self._log.failure("Not drained: {log_failure.value}", failure=failure))
 
     def _no_backend(self, realm: str, role: str, refused: Refused | None) -> NoBackend:
         if refused is not None:
@@ -300,7 +330,7 @@ class BackendPool:
     # -- how backends are ---------------------------------------------------------------------------------------
 
     async def _look(self, backend: Backend) -> None:
-        if not backend.routes:  # nothing to ask for; clients that are there stay
+        if not backend.routes:  # nothing to ask for; clients that are there are about to go
             return
         config = backend.config
         try:
@@ -355,7 +385,10 @@ class BackendPool:
 
     def _end(self, connection_id: str, end: Callable[[Session], None]) -> None:
         for joined in list(self._joined_on.pop(connection_id, {})):
-            end(joined)
+            try:
+                end(joined)
+            except Exception:  # a bug, which is to keep no other client from being told
+                self._log.failure("A session on backend {backend} could not be ended", backend=connection_id)
         for joining in list(self._joining_on.pop(connection_id, {})):
             joining.give_up()  # whoever it is for tries the next one, and does not wait for this one's end
 

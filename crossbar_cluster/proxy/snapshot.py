@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from crossbar_cluster.proxy.connections import known_endpoint_of
+from crossbar_cluster.proxy.pool import pool_of
 
 
 def snapshot_of(controller: Any) -> dict[str, Any]:
@@ -13,7 +14,8 @@ def snapshot_of(controller: Any) -> dict[str, Any]:
     :param controller: the release's ``ProxyController``.
     :returns: ``transports``: transport id -> ``services`` (paths); ``connections``: connection id -> host and port;
         ``routers``: connection id -> who is to be found there, as the master has told, or None; ``routes``: realm ->
-        route id -> role -> connection id.
+        route id -> role -> connection id; ``leaving``: connection id -> realms of clients that are still there
+        although no route leads there for them any more.
     """
     return {
         "transports": {
@@ -32,6 +34,7 @@ def snapshot_of(controller: Any) -> dict[str, Any]:
             realm: {route_id: dict(route.config) for route_id, route in routes.items()}
             for realm, routes in controller._routes.items()
         },
+        "leaving": {connection_id: sorted(realms) for connection_id, realms in pool_of(controller).leaving().items()},
     }
 
 

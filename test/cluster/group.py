@@ -21,6 +21,7 @@ from .conftest import until
 REALM = "realm1"
 JOINED_WITHIN_S = 15.0  # of a client that is let in by somebody; generous, what it really took is printed
 EACH_S = 0.05
+WITHIN_S = 20.0
 
 
 def router_of(client: Client) -> str:
@@ -36,6 +37,30 @@ async def client_on(cluster: Cluster, router: Node, proxy: Node) -> Client:
             return client
         await client.close()
         await asyncio.sleep(EACH_S)  # it may take seconds until the router is there: no storm meanwhile
+
+
+async def slow_call(
+    caller: Client, callee: Client, seconds: float, after: Awaitable[object] | None = None
+) -> asyncio.Future[str]:
+    """A call that takes a while, once it has begun. :param after: its time begins when this is over."""
+    begun = asyncio.Event()
+
+    async def work() -> str:
+        begun.set()
+        if after is not None:
+            await after
+        await asyncio.sleep(seconds)
+        return "done"
+
+    uri = f"lab.slow.{callee.session_id}.{caller.session_id}"
+    await callee.register(work, uri)
+    async with asyncio.timeout(WITHIN_S):
+        while await caller.call("wamp.registration.match", uri) is None:
+            await asyncio.sleep(0.02)
+    call = asyncio.ensure_future(caller.call(uri))
+    async with asyncio.timeout(WITHIN_S):
+        await begun.wait()
+    return call
 
 
 @dataclass

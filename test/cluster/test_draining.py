@@ -19,9 +19,8 @@ from crossbar_cluster.lab.client import Client
 from crossbar_cluster.lab.cluster import Cluster, Node, loopback_cluster
 
 from .conftest import command, converged, until
-from .group import REALM, Arrivals, client_on
+from .group import REALM, WITHIN_S, Arrivals, client_on, slow_call
 
-WITHIN_S = 20.0
 DRAIN_S = 4.0
 ANSWERS = 100
 
@@ -63,26 +62,6 @@ async def pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
             for router in routers:
                 await (await found.client_on(router, proxy)).close()
         yield found
-
-
-async def slow_call(caller: Client, callee: Client, seconds: float) -> asyncio.Future[str]:
-    """A call that takes a while, once it has begun."""
-    begun = asyncio.Event()
-
-    async def work() -> str:
-        begun.set()
-        await asyncio.sleep(seconds)
-        return "done"
-
-    uri = f"lab.slow.{callee.session_id}.{caller.session_id}"
-    await callee.register(work, uri)
-    async with asyncio.timeout(WITHIN_S):
-        while await caller.call("wamp.registration.match", uri) is None:
-            await asyncio.sleep(0.02)
-    call = asyncio.ensure_future(caller.call(uri))
-    async with asyncio.timeout(WITHIN_S):
-        await begun.wait()
-    return call
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """What the key of one node is good for: its own node, as long as that is paired. And nothing of others."""
 
 import asyncio
+import json
 
 import pytest
 import pytest_asyncio
@@ -12,7 +13,8 @@ from nacl.signing import VerifyKey
 from crossbar_cluster.lab.client import Client, JoinFailed, join
 from crossbar_cluster.lab.cluster import MASTER_PORT, PROXY_PORT, Cluster, Node, loopback_cluster
 
-from .conftest import PATCHED, RECOVERY_S, until
+from .conftest import PATCHED, RECOVERY_S, command, until
+from .group import slow_call
 
 CHALLENGE = ("cryptosign", {"challenge": "ab" * 32, "channel_binding": None}, None, None)
 OUT_WITHIN_S = 2.0
@@ -239,10 +241,11 @@ class Late:
 async def test_nobody_stays_on_an_unpaired_router_even_if_no_other_can_serve(rig):
     """Its clients are told, nobody new is sent there; when it is paired again they are served again."""
     cluster = rig.cluster
-    client = await cluster.client("realm1", rig.proxy1)
+    client, busy = [await cluster.client("realm1", rig.proxy1) for _ in range(2)]
+    await slow_call(client, busy, 10 * RECOVERY_S)
     await rig.unpair(rig.router1)
-    async with asyncio.timeout(RECOVERY_S):
-        await client.gone
+    async with asyncio.timeout(OUT_WITHIN_S):
+        await asyncio.gather(client.gone, busy.gone)
     assert not await cluster.sessions_of("router1")
     with pytest.raises(JoinFailed):
         await cluster.client("realm1", rig.proxy1, timeout_s=20.0)
@@ -270,7 +273,10 @@ async def test_an_unpaired_node_is_out_at_once_and_back_when_it_is_paired(rig):
     await asyncio.wait_for(late.challenged.wait(), 5)
 
     since, master_since = rig.router1.running.mark(), cluster.master.running.mark()
-    await rig.unpair(rig.router1)
+    code, out, err = await command(cluster, "unpair", "router1")
+    assert (code, err) == (0, "")
+    assert "Node router1 is unpaired; 2 of its sessions with the master are closed." in out
+    assert "Router workers were placed on it: group_realm1_1." in out
 
     async def gone():
         return not await cluster.sessions_of("router1")
@@ -338,6 +344,54 @@ async def test_an_unpaired_proxy_is_refused_by_router_workers(rig):
     await rig.proxy2.running.line("This node is not paired", since=since, timeout_s=10)
     await rig.pair(rig.proxy2)
     await cluster.served("realm1", rig.proxy2, RECOVERY_S)
+
+
+async def test_an_operator_pairs_and_unpairs_nodes_by_name(rig):
+    cluster = rig.cluster
+    node = Node("named", rig.network.host(), cluster.directory / "named", PATCHED)
+    await cluster.make_key(node)
+    key = cluster.node_key(node).public_key()
+
+    code, out, err = await command(cluster, "pair", str(node.cbdir / "key.pub"), "named", "--json")
+    assert (code, err) == (0, "")
+    paired = json.loads(out)
+    assert paired == {"node": "named", "pubkey": key, "oid": (await cluster.record(node))["oid"]}
+    running = await cluster.start(node)
+    await running.line("The master can call this node")
+
+    code, out, err = await command(cluster, "pair", "ab" * 32, "named")
+    assert (code, out) == (1, "")
+    assert f"A node named named is paired already, with key {key}." in unwrapped(err)
+
+    since = running.mark()
+    code, out, err = await command(cluster, "unpair", "named")
+    assert (code, err) == (0, "")
+    assert f"To pair it again: `crossbar-cluster pair {key} named`." in unwrapped(out)
+    await running.line("This node is not paired", since=since)
+    assert "named" not in {each["name"] for each in (await cluster.status())["nodes"]}
+
+    code, out, err = await command(cluster, "unpair", "named")
+    assert (code, out) == (1, "") and "named" in err
+
+    code, out, err = await command(cluster, "pair", key, "named")
+    assert (code, err) == (0, "")
+    assert "Node named is paired with management realm default." in unwrapped(out)
+    await running.line("The master can call this node", since=since)
+    oid = (await cluster.record(node))["oid"]
+    code, out, err = await command(cluster, "unpair", oid, "--json")
+    assert (code, json.loads(out)) == (0, {"node": "named", "pubkey": key, "oid": oid})
+
+
+@pytest.mark.parametrize("pubkey", ["", "ab", "zz" * 32, "/no/such/file"])
+async def test_what_is_no_public_key_is_not_asked_for(rig, pubkey):
+    code, out, err = await command(rig.cluster, "pair", pubkey, "named")
+    assert (code, out) == (2, "")
+    assert "PUBKEY" in err
+
+
+def unwrapped(text: str) -> str:
+    """Without the line ends that the width of a terminal has brought in."""
+    return " ".join(text.split())
 
 
 async def test_the_master_knows_of_a_pairing_at_once(rig):

@@ -28,7 +28,8 @@ class Session:
         self.backend = backend
         self.joined = Deferred()
         self.lost = self.dismissed = None
-        self.disconnected = False
+        self.disconnected = self.is_busy = False
+        self.client = self.transport = None
 
     def connect(self, connection):
         raise AssertionError("no connection is made here")
@@ -68,9 +69,9 @@ def pool(tmp_path):
             self.attempts.append(session)
             return session
 
-        def follow_ids(self, ids):
+        def follow_ids(self, ids, routed=None):
             connections = {i: SimpleNamespace(id=i, config=config(i)) for i in ids}
-            self.follow(connections, {KEY: list(connections.values())})
+            self.follow(connections, {KEY: [connections[i] for i in (ids if routed is None else routed)]})
 
         def up(self, backend_id):
             self.backends.by_id[backend_id].reached(self.clock.seconds())
@@ -236,6 +237,66 @@ def test_clients_of_a_router_that_is_not_used_any_more_leave_in_order(pool):
     pool.follow_ids("b")
     assert session.dismissed == "the router does not serve this any more"
     assert session.lost is None, "the router may be well"
+
+
+def test_clients_to_whom_no_route_leads_any_more_leave_as_soon_as_they_are_not_busy(pool):
+    from crossbar_cluster.node.draining import LOOK_EACH_S
+
+    idle, busy = joined_on(pool, "a"), joined_on(pool, "a")
+    busy.is_busy = True
+    pool.follow_ids("ab", routed="b")
+    assert (idle.dismissed, busy.dismissed) == ("the router does not serve this any more", None)
+    pool.ended(idle)
+    assert pool.leaving() == {"a": {"realm1"}}
+    pool.clock.advance(LOOK_EACH_S)
+    assert busy.dismissed is None
+    busy.is_busy = False
+    pool.clock.advance(LOOK_EACH_S)
+    assert busy.dismissed == "the router does not serve this any more"
+    pool.ended(busy)
+    assert pool.leaving() == {}
+
+
+def test_who_is_busy_all_the_time_leaves_in_the_end(pool, monkeypatch):
+    monkeypatch.setenv("CROSSBAR_CLUSTER_DRAIN_SECONDS", "2")
+    busy = joined_on(pool, "a")
+    busy.is_busy = True
+    pool.follow_ids("ab", routed="b")
+    pool.clock.pump([0.1] * 18)
+    assert busy.dismissed is None
+    pool.clock.pump([0.1] * 4)
+    assert busy.dismissed == "the router does not serve this any more"
+
+
+def test_who_has_not_left_before_a_route_leads_there_again_stays(pool):
+    from crossbar_cluster.node.draining import LOOK_EACH_S
+
+    busy = joined_on(pool, "a")
+    busy.is_busy = True
+    pool.follow_ids("ab", routed="b")
+    pool.follow_ids("ab")
+    assert pool.leaving() == {}
+    busy.is_busy = False
+    pool.clock.pump([LOOK_EACH_S] * 3)
+    assert busy.dismissed is None
+
+
+def test_whoever_is_busy_on_a_connection_that_is_stopped_leaves_at_once(pool):
+    busy = joined_on(pool, "a")
+    busy.is_busy = True
+    pool.follow_ids("ab", routed="b")
+    pool.follow_ids("b")
+    assert busy.dismissed == "the router does not serve this any more"
+
+
+def test_whoever_joins_where_no_route_leads_any_more_tries_the_next_one_at_once(pool):
+    for backend_id in "ab":
+        pool.up(backend_id)
+    joining(pool)
+    assert pool.attempts[0].backend.id == "a"
+    pool.follow_ids("ab", routed="b")
+    assert pool.attempts[0].joined.called
+    assert [attempt.backend.id for attempt in pool.attempts] == ["a", "b"]
 
 
 def test_a_client_that_leaves_while_it_joins_leaves_nothing_behind(pool):

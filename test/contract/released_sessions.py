@@ -180,7 +180,7 @@ def test_what_a_client_has_sent_arrives_though_its_proxy_ends(joined):
     from crossbar_cluster.proxy.draining import ProxyDraining
     from crossbar_cluster.proxy.pool import BackendPool
 
-    draining = ProxyDraining(SimpleNamespace(_backend_pool=object.__new__(BackendPool)))
+    draining = ProxyDraining(SimpleNamespace(), object.__new__(BackendPool))
     joined.session.transport.send(Yield(3, args=["done"]))
     draining.dismiss(joined.session)
     assert [type(message) for message in joined.router.heard] == [Yield, Goodbye]

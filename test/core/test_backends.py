@@ -80,6 +80,15 @@ def test_of_a_backend_that_is_pointed_elsewhere_nothing_is_known():
     assert (backend.state, backend.failures, backend.config) == (State.CONNECTING, 0, {"elsewhere": True})
 
 
+def test_what_a_backend_serves_no_more_is_told():
+    other = ("realm2", "anonymous")
+    backends = Backends()
+    assert backends.follow({"a": {}, "b": {}}, {KEY: ["a", "b"], other: ["a"]}) == {}
+    assert backends.follow({"a": {}, "b": {}}, {KEY: ["b"], other: ["a"]}) == {"a": {KEY}}
+    assert backends.follow({"a": {}, "b": {}}, {KEY: ["b"], other: ["a"]}) == {}, "once"
+    assert backends.follow({"b": {}}, {}) == {"b": {KEY}}, "nothing of one that is gone"
+
+
 def test_what_is_kept_and_what_goes():
     backends = with_backends("a", "b")
     kept = backends.by_id["a"]

@@ -183,6 +183,22 @@ def test_which_proxies_a_router_worker_concerns() -> None:
     assert not DESIRED.uses(ROUTER2)
 
 
+def test_a_connection_is_used_while_a_route_or_a_client_is_on_it() -> None:
+    routes = {"realm1": {"route000": {"anonymous": "cnc_1"}}, "realm2": {}}
+    observed = ObservedProxy(running=True, routes=routes, leaving={"cnc_2": frozenset({"realm2"})})
+    assert [observed.uses("cnc_1"), observed.uses("cnc_1", "realm1"), observed.uses("cnc_1", "realm2")] == [
+        True,
+        True,
+        False,
+    ]
+    assert [observed.uses("cnc_2"), observed.uses("cnc_2", "realm1"), observed.uses("cnc_2", "realm2")] == [
+        True,
+        False,
+        True,
+    ]
+    assert not observed.uses("cnc_3")
+
+
 def test_addresses_are_written_as_people_write_them() -> None:
     assert at(HERE) == "10.0.0.1:10000"
     assert at(("fd00::7", 10000)) == "[fd00::7]:10000"

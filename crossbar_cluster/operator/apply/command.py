@@ -55,8 +55,8 @@ def apply(
     before anything is changed. What is as described already is not touched: applying a file twice does nothing the
     second time. What is on the master and not in the file is left alone and mentioned, unless --prune is given.
 
-    Nodes are given by name, or by patterns such as crossbar-proxy-*, which mean the nodes that are paired now. What
-    needs a node that is not paired yet is pending: all the rest is done.
+    Nodes are given by name, or by patterns such as crossbar-proxy-*, which mean the nodes that are paired, and those
+    that will be. What needs a node that is not paired yet is pending: all the rest is done.
 
     \b
     Exit codes:
