@@ -1,6 +1,6 @@
 """A master that has lost all that was on its disk: its nodes pair themselves anew, and serve what is configured anew.
 
-With CROSSBAR_CLUSTER=off what the nodes still run is in the way of what they are to run.
+With CROSSBAR_CLUSTER=off nodes end when their master does not know them.
 """
 
 import shutil
