@@ -36,6 +36,15 @@ PRINCIPALS = Record(
     ),
 )
 
+GUESTS = Record(
+    target=CONTROLLER,
+    kind="add",
+    members=("get_router_guests",),
+    why="Nobody can see which proxy nodes a router worker has clients of: one with none left is to connect no more.",
+    retire="When a released router worker tells where its clients come from.",
+    relies_on=("crossbar.router.router:Router.attach",),
+)
+
 ROLE = Record(
     target=CONTROLLER,
     kind="add",
@@ -129,6 +138,18 @@ def kill_by_authid(wrapped, instance, args, kwargs):
     killed = wrapped(*args, **kwargs)
     end_sessions(instance, args[0] if args else kwargs["realm_id"], killed)
     return killed
+
+
+@GUESTS
+@wamp.register(None)
+def get_router_guests(self, details=None):
+    """The nodes of proxies that have clients here now.
+
+    :returns: of each, authid and public key (hex).
+    """
+    from crossbar_cluster.node.backend_auth import guests_of
+
+    return guests_of(self)
 
 
 @ROLE

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from cfxdb.mrealm.types import STATUS_BY_CODE, STATUS_RUNNING, STATUS_STARTING, STATUS_STOPPING
 
-from crossbar_cluster.core.proxy import DesiredProxy, Endpoint
+from crossbar_cluster.core.proxy import DesiredProxy, Endpoint, RouterLife
 from crossbar_cluster.core.router import DesiredRouter
 from crossbar_cluster.core.worker import WorkerKey
 
@@ -91,9 +91,13 @@ class Configuration:
         return any(unit.status in (STATUS_STARTING, STATUS_STOPPING) for unit in self.units)
 
     @cached_property
-    def names(self) -> frozenset[str]:
-        """The authids of all nodes that are paired."""
-        return frozenset(node.name for node in self.nodes.values())
+    def peers(self) -> dict[str, str]:
+        """All nodes that are paired: authid -> public key (hex)."""
+        return {node.name: node.pubkey for node in self.nodes.values()}
+
+    def has(self, router: RouterLife) -> bool:
+        """Whether the router worker's node is paired, with the key that the worker has to prove, if any."""
+        return self.peers.get(router.node, "") == router.pubkey or (router.pubkey is None and router.node in self.peers)
 
     def desired(self, key: WorkerKey) -> DesiredRouter | DesiredProxy | None:
         """What a worker is to run; None: it is not to run."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from random import uniform
@@ -193,18 +193,12 @@ class ControlPlane:
             self._unexpected(e)
 
     def is_used(self, connection_id: str, realm: str | None = None) -> bool:
-        return any(self.users(connection_id, realm))
-
-    def users(self, connection_id: str, realm: str | None = None) -> Iterator[UUID]:
         for key, reconciler in self.reconcilers.items():
             observed = reconciler.observed
             uses = isinstance(observed, ObservedProxy) and observed.uses(connection_id, realm)
             if uses and self.is_online(key.node_oid):
-                yield key.node_oid
-
-    def connections_left(self, connection_ids: Collection[str]) -> None:
-        routers = self.configuration.routers.items()
-        self._mark(key for key, router in routers if router.connection_id in connection_ids)
+                return True
+        return False
 
     def located(self, backend: Backend) -> Backend:
         key = backend.router

@@ -49,8 +49,8 @@ class ProxyReconciler(WorkerReconciler[DesiredProxy, ObservedProxy]):
 
     def _expelled(self, observed: ObservedProxy) -> frozenset[str]:
         """Connections to routers that have been unpaired."""
-        told, paired = observed.identities or {}, self._plane.configuration.names
-        return frozenset(cid for cid, router in told.items() if router and router.node not in paired)
+        told, configuration = observed.identities or {}, self._plane.configuration
+        return frozenset(cid for cid, router in told.items() if router and not configuration.has(router))
 
     def may_remove(self, step: Any) -> bool:
         """A connection stays until the clients on it have gone elsewhere, which they are asked to without a route."""
@@ -61,16 +61,10 @@ class ProxyReconciler(WorkerReconciler[DesiredProxy, ObservedProxy]):
     def start_options(self) -> Any:
         return None
 
-    def awaited(self, observed: ObservedProxy) -> str | None:
-        return "clients are asked to come back elsewhere" if observed.leaving else None
+    def is_under_way(self, observed: ObservedProxy) -> bool:
+        return bool(observed.leaving)
 
     async def observe(self, desired: DesiredProxy | None) -> ObservedProxy:
-        observed, before = await self._observe(desired), self.observed
-        if before and (left := before.used - observed.used):
-            self._plane.connections_left(left)
-        return observed
-
-    async def _observe(self, desired: DesiredProxy | None) -> ObservedProxy:
         snapshot = await self.snapshot("get_proxy_snapshot")
         if snapshot is None:
             return ObservedProxy()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from crossbar_cluster.control.nodes import NO_SUCH_OBJECT, or_none
-from crossbar_cluster.control.worker import NO_SNAPSHOT, WorkerReconciler
+from crossbar_cluster.control.nodes import NO_SUCH_OBJECT, NO_SUCH_PROCEDURE, or_none
+from crossbar_cluster.control.worker import NO_SNAPSHOT, Plane, WorkerReconciler
+from crossbar_cluster.core.digest import digest
 from crossbar_cluster.core.mesh import DropLink, ObservedLink, SetLink, missing_links
 from crossbar_cluster.core.proof import METHOD
 from crossbar_cluster.core.proxy import RouterLife
@@ -14,6 +15,7 @@ from crossbar_cluster.core.router import (
     LISTENING_PORTS,
     DesiredRouter,
     ObservedRouter,
+    Peer,
     ReplaceRealm,
     StartListener,
     StartRealm,
@@ -26,7 +28,10 @@ from crossbar_cluster.core.router import (
     transport_id,
 )
 from crossbar_cluster.core.router import connection_id as name_of_connection
-from crossbar_cluster.core.worker import Plan, StopWorker
+from crossbar_cluster.core.worker import Plan, StopWorker, WorkerKey
+
+#: How long clients of a node that is to connect no more may stay: longer than they may take to go elsewhere.
+GUESTS_STAY_S = 30.0
 
 
 class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
@@ -36,19 +41,25 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
     GRACE_S = 3.0  # longer than that of proxies: they are to have forgotten what is stopped here
     REMOVALS = (StopRealm, StopRole, StopWorker, DropLink)
 
+    def __init__(self, plane: Plane, key: WorkerKey, node: str) -> None:
+        super().__init__(plane, key, node)
+        self._guests_since_s: dict[Peer, float] = {}
+        self._still_admitted: frozenset[Peer] = frozenset()  #: although they are not of those that are to connect
+
     def desired(self) -> DesiredRouter | None:
         desired = self._plane.configuration.routers.get(self.key)
         return desired and desired.located(self._plane.located)
 
     def plan(self, desired: DesiredRouter | None, observed: ObservedRouter) -> Plan:
-        links, paired = observed.links or {}, self._plane.configuration.names
-        expelled = (link_id for link_id, link in links.items() if link.router and link.router.node not in paired)
+        links, configuration = observed.links or {}, self._plane.configuration
+        expelled = (link_id for link_id, link in links.items() if link.router and not configuration.has(link.router))
         return plan_router(desired and self._admitting(desired, observed), observed, frozenset(expelled))
 
     def _admitting(self, desired: DesiredRouter, observed: ObservedRouter | None) -> DesiredRouter:
-        nodes = self._plane.configuration.nodes
-        users = (nodes[oid].name for oid in self._plane.users(desired.connection_id) if oid in nodes)
-        return desired.admitting(observed, ((node.name, node.pubkey) for node in nodes.values()), frozenset(users))
+        return desired.admitting(observed, self._plane.configuration.peers.items(), self._still_admitted)
+
+    def is_under_way(self, observed: ObservedRouter) -> bool:
+        return bool(self._still_admitted)
 
     def waits(self, step: Any) -> bool:
         return super().waits(step) and not (isinstance(step, DropLink) and step.at_once)
@@ -59,6 +70,7 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
 
     async def observe(self, desired: DesiredRouter | None) -> ObservedRouter:
         observed = await self._observe(desired)
+        self._still_admitted = await self._guests(desired, observed) if desired else frozenset()
         self._plane.router_listens(self.key, observed.port, observed.life)
         return observed
 
@@ -74,6 +86,17 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
         names = {realm_id: realm["name"] for realm_id, realm in snapshot["realms"].items()}
         links = {link_id: _link(described) for link_id, described in snapshot["links"].items()}
         return ObservedRouter(True, realms, names, port, access, snapshot["life"], links)
+
+    async def _guests(self, desired: DesiredRouter, observed: ObservedRouter) -> frozenset[Peer]:
+        """Nodes that have clients there and are to connect no more: not asked for while all is as it should be."""
+        if observed.access in (None, digest(desired.access)):
+            self._guests_since_s.clear()
+            return frozenset()
+        guests = await or_none(self.call("get_router_guests"), NO_SUCH_PROCEDURE)
+        now_s, since_s = self._plane.reactor.seconds(), self._guests_since_s
+        leaving = {(authid, key) for authid, key in guests or ()} - set(desired.peers)
+        self._guests_since_s = {guest: since_s.get(guest, now_s) for guest in leaving}
+        return frozenset(guest for guest, s in self._guests_since_s.items() if now_s - s < GUESTS_STAY_S)
 
     async def _observe_one_by_one(self, desired: DesiredRouter | None) -> ObservedRouter:
         """A worker of the plain release has to be asked after each thing by itself."""

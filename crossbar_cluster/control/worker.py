@@ -8,7 +8,7 @@ where the node's own procedures begin.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
@@ -66,12 +66,6 @@ class Plane(Protocol):
 
     def is_used(self, connection_id: str, realm: str | None = None) -> bool:
         """Whether a proxy that is there still has clients (of the realm) on that connection, or sends them there."""
-
-    def users(self, connection_id: str) -> Iterable[UUID]:
-        """The nodes of those proxies."""
-
-    def connections_left(self, connection_ids: Collection[str]) -> None:
-        """A proxy has no clients on these connections any more, and sends none there."""
 
     def located(self, backend: Backend) -> Backend:
         """A backend with all that is known of the router worker now."""
@@ -144,9 +138,9 @@ class WorkerReconciler(Generic[D, O]):
         """Whether a removal whose grace is over may be carried out."""
         return True
 
-    def awaited(self, observed: O) -> str | None:
-        """What the worker is about to do by itself, and the master waits for."""
-        return None
+    def is_under_way(self, observed: O) -> bool:
+        """Whether the worker, which is as configured, is doing something that others wait for."""
+        return False
 
     def problems(self, desired: D, observed: O) -> list[str]:
         """What keeps the worker from being of use although it runs as configured."""
@@ -190,11 +184,12 @@ class WorkerReconciler(Generic[D, O]):
         if desired is None:
             self._plane.forget(self.key)
             return CONVERGED
-        if awaited := self.awaited(observed):
-            return Outcome(State.WAITING, awaited, HELD_S)
+        again_s = HELD_S if self.is_under_way(observed) else None
         problems = self.problems(desired, observed)
         self._tell(problems)
-        return Outcome(State.FAILED, "; ".join(problems), math.inf) if problems else CONVERGED
+        if problems:
+            return Outcome(State.FAILED, "; ".join(problems), again_s or math.inf)
+        return Outcome(State.CONVERGED, again_s=again_s)
 
     def _absent(self, desired: D | None) -> Outcome:
         self._silent_since_s = None

@@ -49,6 +49,11 @@ class Backend:
         return self.state if self.routes else State.DRAINING
 
     @property
+    def realms(self) -> set[str]:
+        """Those that clients are sent there for."""
+        return {realm for realm, _ in self.routes}
+
+    @property
     def is_up(self) -> bool:
         return self.state is State.UP
 
@@ -82,10 +87,10 @@ class Backends:
 
     def follow(
         self, configs: Mapping[str, Mapping[str, Any]], serving: Mapping[RealmRole, Iterable[str]]
-    ) -> dict[str, set[RealmRole]]:
+    ) -> dict[str, set[str]]:
         """Take over what the master has told: connections by id, and which of them serve which realm and role.
 
-        :returns: which backends serve what no more, of those that are still there.
+        :returns: which realms a backend serves no more, in no role, of those backends that are still there.
         """
         for gone in set(self.by_id) - set(configs):
             del self.by_id[gone]
@@ -94,12 +99,12 @@ class Backends:
                 self.by_id[connection_id] = Backend(connection_id, config)
         self._serving = {key: tuple(sorted(ids)) for key, ids in serving.items()}
         self._turns = {key: turn for key, turn in self._turns.items() if key in self._serving}
-        lost: dict[str, set[RealmRole]] = {}
+        lost: dict[str, set[str]] = {}
         for backend in self.by_id.values():
-            routes = {key for key, ids in self._serving.items() if backend.id in ids}
-            if less := backend.routes - routes:
+            before = backend.realms
+            backend.routes = {key for key, ids in self._serving.items() if backend.id in ids}
+            if less := before - backend.realms:
                 lost[backend.id] = less
-            backend.routes = routes
         return lost
 
     def point(self, connection_id: str, config: Mapping[str, Any]) -> None:
@@ -115,6 +120,10 @@ class Backends:
     def serving(self, realm: str, role: str) -> tuple[str, ...]:
         """Those that serve the realm and role, in whatever state."""
         return self._serving.get((realm, role), ())
+
+    def leads_to(self, backend: Backend, realm: str, role: str) -> bool:
+        """Whether clients of the realm and role are sent to that backend, as far as the master has told until now."""
+        return self.by_id.get(backend.id) is backend and (realm, role) in backend.routes
 
     def in_turn(self, realm: str, role: str) -> list[Backend]:
         """Those that are up, in the order in which a new client is to try them: round robin."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from crossbar_cluster.core.worker import START_WORKER, STOP_WORKER, Plan, WorkerKey, plan_of
@@ -108,27 +109,18 @@ class ObservedProxy:
     leaving: Mapping[str, frozenset[str]] = field(default_factory=dict)
     #: connection id -> realms of clients that are still there although no route leads there for them any more
 
-    @property
-    def used(self) -> set[str]:
+    @cached_property
+    def used(self) -> frozenset[str]:
         """The connections over which clients are sent, or on which they still are."""
-        routed = {
-            connection_id
-            for routes in self.routes.values()
-            for route in routes.values()
-            for connection_id in route.values()
-        }
-        return routed | set(self.leaving)
+        routed = (route.values() for routes in self.routes.values() for route in routes.values())
+        return frozenset(chain(self.leaving, *routed))
 
     def uses(self, connection_id: str, realm: str | None = None) -> bool:
         """Whether clients (of the realm) are sent over that connection, or are still there."""
-        leaving = self.leaving.get(connection_id, frozenset())
         if realm is None:
-            return bool(leaving) or any(map(partial(_leads_to, connection_id), self.routes.values()))
-        return realm in leaving or _leads_to(connection_id, self.routes.get(realm, {}))
-
-
-def _leads_to(connection_id: str, routes: Mapping[str, Mapping[str, str]]) -> bool:
-    return any(connection_id in route.values() for route in routes.values())
+            return connection_id in self.used
+        routes = self.routes.get(realm, {}).values()
+        return realm in self.leaving.get(connection_id, ()) or any(connection_id in route.values() for route in routes)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ VERBS = ("call", "register", "publish", "subscribe")
 DISCLOSED = ("caller", "publisher")
 
 
+Peer = tuple[str, str]  # a node: authid and public key (hex)
+
+
 @dataclass(frozen=True)
 class Role:
     """A role of a realm with the configuration that a router worker takes."""
@@ -56,7 +59,7 @@ class DesiredRouter:
     key: WorkerKey
     node: str  #: the node's authid
     realms: tuple[Realm, ...]
-    peers: tuple[tuple[str, str], ...] = ()  #: authid and public key (hex) of every node that may connect to it
+    peers: tuple[Peer, ...] = ()  #: every node that may connect to it
     links: tuple[Backend, ...] = ()  #: the other workers of its group, and where they are
     routers: tuple[str, ...] = ()  #: authids of their nodes, which may link themselves with it
 
@@ -84,21 +87,21 @@ class DesiredRouter:
         return replace(self, links=tuple(map(locate, self.links)))
 
     def admitting(
-        self, observed: ObservedRouter | None, paired: Iterable[tuple[str, str]], users: frozenset[str] = frozenset()
+        self, observed: ObservedRouter | None, paired: Iterable[Peer], guests: frozenset[Peer] = frozenset()
     ) -> DesiredRouter:
-        """The same with the nodes that it is linked with, or has clients of, as long as that is so and they are paired.
+        """The same with the nodes that it is linked with, and with guests, as long as they are paired.
 
         A worker that leaves the group still has clients for a while. They are to reach the others, and be reached by
-        them, until the link to it is dropped, which waits for that. And so has a proxy that is to send nobody here.
+        them, until the link to it is dropped, which waits for that.
 
-        :param paired: authid and public key (hex) of all nodes.
-        :param users: authids of the nodes of proxies that still have clients here.
+        :param paired: all nodes.
+        :param guests: nodes that may connect although they are not to, because they still have clients here.
         """
         links = (observed and observed.links) or {}
-        linked = {(link.router.node, link.router.pubkey) for link in links.values() if link.router}
-        if {authid for authid, _ in linked} <= set(self.routers) and users <= {authid for authid, _ in self.peers}:
+        linked = {(r.node, r.pubkey) for r in (link.router for link in links.values()) if r and r.pubkey}
+        if {authid for authid, _ in linked} <= set(self.routers) and guests <= set(self.peers):
             return self
-        still = {(authid, key) for authid, key in paired if (authid, key) in linked or authid in users}
+        still = (linked | guests) & set(paired)
         routers = {*self.routers, *(authid for authid, _ in still & linked)}
         return replace(self, peers=tuple(sorted({*self.peers, *still})), routers=tuple(sorted(routers)))
 

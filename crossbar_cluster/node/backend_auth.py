@@ -248,6 +248,16 @@ def client_of(session: Any) -> Claim | None:
     return claim if claim is not None and claim.linked_worker is None else None
 
 
+def guests_of(worker: Any) -> list[tuple[str, str]]:
+    """The nodes through which clients of a router worker have come: authid and public key (hex).
+
+    :param worker: the release's ``RouterController``.
+    """
+    sessions = (s for realm in worker.realms.values() for s in realm.router._session_id_to_session.values())
+    claims = filter(None, map(client_of, sessions))
+    return sorted({(claim.node, claim.pubkey) for claim in claims})
+
+
 def _claim_of(session: Any) -> Claim | None:
     auth: BackendAuth | None = auth_of(session)
     return auth.claim if auth is not None else None

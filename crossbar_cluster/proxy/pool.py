@@ -15,7 +15,7 @@ from autobahn.wamp.component import _create_transport
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
-from crossbar_cluster.core.backends import LOST_AFTER, UNAVAILABLE, Backend, Backends, RealmRole
+from crossbar_cluster.core.backends import LOST_AFTER, UNAVAILABLE, Backend, Backends
 from crossbar_cluster.core.news import Seldom
 from crossbar_cluster.core.proof import METHOD, RouterIdentity
 from crossbar_cluster.node.backend_session import BackendSession
@@ -47,6 +47,11 @@ ANSWER_WITHIN_S = WAIT_S + JOIN_WITHIN_S
 REPORT_EACH_S = 2.0
 #: Between a client's attempts. A router that refuses may be about to start the realm or role, or to hear of this proxy.
 RETRY_PAUSE_S = 0.4
+
+
+#: Routes are stopped one after the other: nobody is to be sent to the router that is the next to go.
+SETTLE_S = 0.5
+NOT_SERVED = "the router does not serve this any more"
 
 
 class Session(Protocol):
@@ -94,9 +99,11 @@ class BackendPool:
         self._reactor = reactor
         self._log = controller.log
         self._watches: dict[str, Watch] = {}
-        self._joined_on: dict[str, dict[Session, RealmRole]] = {}  #: backend id -> sessions, and what for
-        self._joining_on: dict[str, dict[Session, RealmRole]] = {}
-        self._leaving: dict[Session, RealmRole] = {}  #: joined where no route leads for them any more
+        self._joined_on: dict[str, dict[Session, str]] = {}  #: backend id -> sessions, and their realms
+        self._joining_on: dict[str, dict[Session, str]] = {}
+        self._drains: dict[
+            SessionsDraining, tuple[str, set[str]]
+        ] = {}  #: under way: backend id, and realms of who leaves
         self._began_s = reactor.seconds()
         self._waiting: list[Deferred[None]] = []
         self._reports = Seldom(REPORT_EACH_S)  # of backends that cannot be reached
@@ -120,16 +127,14 @@ class BackendPool:
         lost = self.backends.follow({i: connection.config for i, connection in connections.items()}, ids)
         for gone in set(self._watches) - set(self.backends.by_id):
             self._watches.pop(gone).stop()
-            self._end(gone, lambda joined: joined.dismiss("the router does not serve this any more"))
+            self._end(gone, lambda joined: joined.dismiss(NOT_SERVED))
         for connection_id, backend in self.backends.by_id.items():
             if connection_id not in self._watches:
                 self._watches[connection_id] = Watch(backend, self._look, self._reactor)
             if not backend.is_up:  # it is new, or a realm to ask for may have come
                 self._watches[connection_id].now()
-        for joined in [joined for joined, route in self._leaving.items() if route in joined.backend.routes]:
-            del self._leaving[joined]  # a route leads there again
-        for connection_id, routes in lost.items():
-            self._send_away(connection_id, routes)
+        for connection_id, realms in lost.items():
+            self._send_away(connection_id, realms)
         self._wake()
 
     def point(self, connection_id: str, config: Mapping[str, Any], *, same_life: bool) -> None:
@@ -189,11 +194,11 @@ class BackendPool:
             failed = False
             for backend in self.backends.in_turn(realm, role):
                 within_s = min(JOIN_WITHIN_S, answer_s - self._reactor.seconds())
-                if not backend.is_up or within_s <= 0:
-                    continue
+                if not (backend.is_up and self.backends.leads_to(backend, realm, role)) or within_s <= 0:
+                    continue  # it may have changed while others were tried
                 session = self._connect(backend, make(backend, self._handshake(backend, principal)))
                 config, joining = backend.config, self._joining_on.setdefault(backend.id, {})
-                joining[session] = realm, role
+                joining[session] = realm
                 try:
                     welcome = await self._joined(session, within_s)
                 except Refused as e:
@@ -203,7 +208,7 @@ class BackendPool:
                     if backend.config is config:  # it has not been pointed elsewhere meanwhile
                         self._look_soon(backend.id)  # only that counts: a client may fail by what it has said itself
                 else:
-                    self._joined_on.setdefault(backend.id, {})[session] = realm, role
+                    self._joined_on.setdefault(backend.id, {})[session] = realm
                     return session, welcome
                 finally:
                     joining.pop(session, None)
@@ -219,7 +224,6 @@ class BackendPool:
     def ended(self, session: Session) -> None:
         """A joined session has ended."""
         self._joined_on.get(session.backend.id, {}).pop(session, None)
-        self._leaving.pop(session, None)
 
     def close(self) -> None:
         """This worker is about to end: nobody gets a session any more."""
@@ -231,26 +235,37 @@ class BackendPool:
         return [session for joined in self._joined_on.values() for session in joined]
 
     def leaving(self) -> dict[str, set[str]]:
-        """Backends that have clients which are to come back elsewhere: connection id -> names of their realms."""
+        """Backends that clients are leaving, because no route leads there: connection id -> names of their realms.
+
+        Until what those have sent is there, or time is up.
+        """
         found: dict[str, set[str]] = {}
-        for session, (realm, _) in self._leaving.items():
-            found.setdefault(session.backend.id, set()).add(realm)
+        for connection_id, realms in self._drains.values():
+            found.setdefault(connection_id, set()).update(realms)
         return found
 
-    def _send_away(self, connection_id: str, routes: set[RealmRole]) -> None:
-        """A backend serves some routes no more: whoever is there for one of them is to come back elsewhere."""
-        for joining, route in list(self._joining_on.get(connection_id, {}).items()):
-            if route in routes:
+    def _send_away(self, connection_id: str, realms: set[str]) -> None:
+        """A backend serves some realms no more: whoever is there for one of them is to come back elsewhere."""
+        for joining, realm in list(self._joining_on.get(connection_id, {}).items()):
+            if realm in realms:
                 joining.give_up()
-        left = {joined: route for joined, route in self._joined_on.get(connection_id, {}).items() if route in routes}
+        backend = self.backends.by_id[connection_id]
+        left = {joined: realm for joined, realm in self._joined_on.get(connection_id, {}).items() if realm in realms}
         if not left:
             return
-        self._leaving |= left
-        draining = SessionsDraining(
-            lambda: [joined for joined in left if joined in self._leaving], "the router does not serve this any more"
+
+        def still_there() -> list[Session]:  # and no route has come back meanwhile
+            joined_on = self._joined_on.get(connection_id, {})
+            return [joined for joined, realm in left.items() if joined in joined_on and realm not in backend.realms]
+
+        draining = SessionsDraining(still_there, NOT_SERVED)
+        self._drains[draining] = connection_id, set(left.values())
+        drained: Deferred[Any] = deferLater(self._reactor, SETTLE_S)
+        drained.addCallback(
+            lambda _: Deferred.fromCoroutine(drain(draining, DRAIN.read(os.environ), self._reactor, self._log))
         )
-        drained = Deferred.fromCoroutine(drain(draining, DRAIN.read(os.environ), self._reactor, self._log))
         drained.addErrback(lambda failure: self._log.failure("Not drained: {log_failure.value}", failure=failure))
+        drained.addBoth(lambda _: self._drains.pop(draining))
 
     def _no_backend(self, realm: str, role: str, refused: Refused | None) -> NoBackend:
         if refused is not None:

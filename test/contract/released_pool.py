@@ -241,19 +241,37 @@ def test_clients_of_a_router_that_is_not_used_any_more_leave_in_order(pool):
 
 def test_clients_to_whom_no_route_leads_any_more_leave_as_soon_as_they_are_not_busy(pool):
     from crossbar_cluster.node.draining import LOOK_EACH_S
+    from crossbar_cluster.proxy.pool import SETTLE_S
 
     idle, busy = joined_on(pool, "a"), joined_on(pool, "a")
     busy.is_busy = True
     pool.follow_ids("ab", routed="b")
+    assert idle.dismissed is None, "the next router may be the next to go"
+    pool.clock.advance(SETTLE_S)
     assert (idle.dismissed, busy.dismissed) == ("the router does not serve this any more", None)
     pool.ended(idle)
     assert pool.leaving() == {"a": {"realm1"}}
     pool.clock.advance(LOOK_EACH_S)
     assert busy.dismissed is None
-    busy.is_busy = False
+    busy.is_busy, busy.transport = False, object()
     pool.clock.advance(LOOK_EACH_S)
     assert busy.dismissed == "the router does not serve this any more"
     pool.ended(busy)
+    pool.clock.advance(LOOK_EACH_S)
+    assert pool.leaving() == {"a": {"realm1"}}, "its connection stands: what it has sent may be on its way"
+    busy.transport = None
+    pool.clock.advance(LOOK_EACH_S)
+    assert pool.leaving() == {}
+
+
+def test_a_router_that_does_not_let_go_is_not_waited_for(pool):
+    from crossbar_cluster.node.draining import GONE_WITHIN_S, LOOK_EACH_S
+    from crossbar_cluster.proxy.pool import SETTLE_S
+
+    idle = joined_on(pool, "a")
+    idle.transport = object()
+    pool.follow_ids("ab", routed="b")
+    pool.clock.pump([LOOK_EACH_S] * int((SETTLE_S + GONE_WITHIN_S) / LOOK_EACH_S + 5))
     assert pool.leaving() == {}
 
 
@@ -262,23 +280,22 @@ def test_who_is_busy_all_the_time_leaves_in_the_end(pool, monkeypatch):
     busy = joined_on(pool, "a")
     busy.is_busy = True
     pool.follow_ids("ab", routed="b")
-    pool.clock.pump([0.1] * 18)
+    pool.clock.pump([0.1] * 23)
     assert busy.dismissed is None
     pool.clock.pump([0.1] * 4)
     assert busy.dismissed == "the router does not serve this any more"
 
 
 def test_who_has_not_left_before_a_route_leads_there_again_stays(pool):
-    from crossbar_cluster.node.draining import LOOK_EACH_S
-
     busy = joined_on(pool, "a")
     busy.is_busy = True
     pool.follow_ids("ab", routed="b")
+    pool.clock.pump([0.1] * 10)
     pool.follow_ids("ab")
-    assert pool.leaving() == {}
     busy.is_busy = False
-    pool.clock.pump([LOOK_EACH_S] * 3)
+    pool.clock.pump([0.1] * 3)
     assert busy.dismissed is None
+    assert pool.leaving() == {}
 
 
 def test_whoever_is_busy_on_a_connection_that_is_stopped_leaves_at_once(pool):
@@ -297,6 +314,26 @@ def test_whoever_joins_where_no_route_leads_any_more_tries_the_next_one_at_once(
     pool.follow_ids("ab", routed="b")
     assert pool.attempts[0].joined.called
     assert [attempt.backend.id for attempt in pool.attempts] == ["a", "b"]
+
+
+def test_nobody_joins_where_no_route_leads_any_more_because_it_has_tried_another_first(pool):
+    for backend_id in "ab":
+        pool.up(backend_id)
+    _, result = joining(pool)
+    pool.follow_ids("ab", routed="")
+    assert [attempt.backend.id for attempt in pool.attempts] == ["a"]
+    assert result, "and is told"
+
+
+def test_nobody_joins_on_a_backend_that_has_gone_meanwhile(pool):
+    from crossbar_cluster.node.handshake import Unreachable
+
+    for backend_id in "ab":
+        pool.up(backend_id)
+    joining(pool)
+    pool.follow_ids("a")
+    fails(pool.attempts[0], Unreachable("refused"))
+    assert [attempt.backend.id for attempt in pool.attempts] == ["a"]
 
 
 def test_a_client_that_leaves_while_it_joins_leaves_nothing_behind(pool):

@@ -84,9 +84,11 @@ def test_what_a_backend_serves_no_more_is_told():
     other = ("realm2", "anonymous")
     backends = Backends()
     assert backends.follow({"a": {}, "b": {}}, {KEY: ["a", "b"], other: ["a"]}) == {}
-    assert backends.follow({"a": {}, "b": {}}, {KEY: ["b"], other: ["a"]}) == {"a": {KEY}}
+    assert backends.follow({"a": {}, "b": {}}, {KEY: ["b"], other: ["a"]}) == {"a": {"realm1"}}
     assert backends.follow({"a": {}, "b": {}}, {KEY: ["b"], other: ["a"]}) == {}, "once"
-    assert backends.follow({"b": {}}, {}) == {"b": {KEY}}, "nothing of one that is gone"
+    assert backends.follow({"b": {}}, {KEY: ["b"], ("realm1", "member"): ["b"]}) == {}, "nothing of one that is gone"
+    assert backends.follow({"b": {}}, {("realm1", "member"): ["b"]}) == {}, "whoever has another role stays"
+    assert backends.follow({"b": {}}, {}) == {"b": {"realm1"}}
 
 
 def test_what_is_kept_and_what_goes():

@@ -265,3 +265,13 @@ def test_who_leaves_the_group_may_link_for_as_long_as_it_is_linked():
     assert a_proxy_as_well.admitting(linked, paired) == still
     for observed, nodes in ((None, paired), (RUNNING, paired), (linked, paired[1:]), (linked, [("gone", "new key")])):
         assert desired.admitting(observed, nodes) == desired
+
+
+def test_a_proxy_that_still_has_clients_here_may_connect_but_not_link():
+    desired = replace(DESIRED, peers=(("proxy1", "aa"),), routers=())
+    paired = [("proxy1", "aa"), ("proxy2", "bb"), ("other", "cc")]
+    guests = frozenset({("proxy1", "aa"), ("proxy2", "bb"), ("unpaired", "dd"), ("other", "former key")})
+    still = desired.admitting(RUNNING, paired, guests)
+    assert (still.peers, still.routers) == ((("proxy1", "aa"), ("proxy2", "bb")), ())
+    assert desired.admitting(RUNNING, paired, frozenset({("proxy1", "aa")})) is desired
+    assert desired.admitting(RUNNING, paired) is desired
