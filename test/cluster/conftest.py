@@ -17,8 +17,9 @@ from crossbar_cluster.lab.host import LoopbackHost, LoopbackNetwork
 
 PATCHED = os.environ.get("CROSSBAR_CLUSTER", "on").lower() not in ("off", "0", "no", "false")
 
-#: Generous: what is waited for takes about 3 s on an idle machine, and never comes with the release.
-RECOVERY_S = 25.0
+#: Generous: what is waited for takes about 3 s on an idle machine, 25 s on one that boots six nodes at once, and never
+#: comes with the release.
+RECOVERY_S = 60.0
 
 
 async def until(condition: Callable[[], Awaitable[object]], within_s: float) -> float:
