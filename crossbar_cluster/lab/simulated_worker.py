@@ -95,6 +95,10 @@ class SimulatedRouter:
         }
 
     @procedure
+    def get_router_guests(self) -> list[Any]:
+        return []
+
+    @procedure
     def update_router_principals(self, transport_id: str, principals: Config, routers: Sequence[str] = ()) -> None:
         auth = _existing(self.transports, transport_id, "transport")["auth"]["cryptosign-proxy"]
         auth["principals"], auth["routers"] = principals, list(routers)
@@ -209,6 +213,7 @@ class SimulatedProxy:
             "transports": {tid: {"services": sorted(self.services[tid])} for tid in self.transports},
             "connections": {cid: list(_endpoint(config)) for cid, config in self.connections.items()},
             "routers": {cid: config.get("router") for cid, config in self.connections.items()},
+            "leaving": {},
             "routes": self.routes,
         }
 
