@@ -28,7 +28,7 @@ from crossbar_cluster.core.router import (
     transport_id,
 )
 from crossbar_cluster.core.router import connection_id as name_of_connection
-from crossbar_cluster.core.worker import Plan, StopWorker, WorkerKey
+from crossbar_cluster.core.worker import Grace, Plan, StopWorker, WorkerKey
 
 #: How long clients of a node that is to connect no more may stay: longer than they may take to go elsewhere.
 GUESTS_STAY_S = 30.0
@@ -43,7 +43,7 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
 
     def __init__(self, plane: Plane, key: WorkerKey, node: str) -> None:
         super().__init__(plane, key, node)
-        self._guests_since_s: dict[Peer, float] = {}
+        self._guests_stay = Grace(GUESTS_STAY_S)
         self._still_admitted: frozenset[Peer] = frozenset()  #: although they are not of those that are to connect
 
     def desired(self) -> DesiredRouter | None:
@@ -89,14 +89,11 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
 
     async def _guests(self, desired: DesiredRouter, observed: ObservedRouter) -> frozenset[Peer]:
         """Nodes that have clients there and are to connect no more: not asked for while all is as it should be."""
-        if observed.access in (None, digest(desired.access)):
-            self._guests_since_s.clear()
-            return frozenset()
-        guests = await or_none(self.call("get_router_guests"), NO_SUCH_PROCEDURE)
-        now_s, since_s = self._plane.reactor.seconds(), self._guests_since_s
-        leaving = {(authid, key) for authid, key in guests or ()} - set(desired.peers)
-        self._guests_since_s = {guest: since_s.get(guest, now_s) for guest in leaving}
-        return frozenset(guest for guest, s in self._guests_since_s.items() if now_s - s < GUESTS_STAY_S)
+        as_it_should_be = observed.access in (None, digest(desired.access))
+        guests = None if as_it_should_be else await or_none(self.call("get_router_guests"), NO_SUCH_PROCEDURE)
+        leaving = frozenset((authid, key) for authid, key in guests or ()) - set(desired.peers)
+        overdue, _ = self._guests_stay.due(leaving, self._plane.reactor.seconds())
+        return leaving - overdue
 
     async def _observe_one_by_one(self, desired: DesiredRouter | None) -> ObservedRouter:
         """A worker of the plain release has to be asked after each thing by itself."""

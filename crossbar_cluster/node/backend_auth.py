@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ from crossbar_cluster.core.proof import (
     linked_worker_in,
     nonce_in,
 )
-from crossbar_cluster.core.router import RLINK_ROLE
+from crossbar_cluster.core.router import RLINK_ROLE, Peer
 from crossbar_cluster.node.draining import is_draining
 from crossbar_cluster.node.key import node_key
 from crossbar_cluster.node.router_worker import LIFE, auth_of
@@ -248,14 +248,23 @@ def client_of(session: Any) -> Claim | None:
     return claim if claim is not None and claim.linked_worker is None else None
 
 
-def guests_of(worker: Any) -> list[tuple[str, str]]:
-    """The nodes through which clients of a router worker have come: authid and public key (hex).
+def clients_of(worker: Any) -> Iterator[tuple[Any, Claim]]:
+    """The sessions of clients on a router worker, and what their proxies have said of them.
 
     :param worker: the release's ``RouterController``.
     """
-    sessions = (s for realm in worker.realms.values() for s in realm.router._session_id_to_session.values())
-    claims = filter(None, map(client_of, sessions))
-    return sorted({(claim.node, claim.pubkey) for claim in claims})
+    for realm in worker.realms.values():
+        for session in list(realm.router._session_id_to_session.values()):
+            if (claim := client_of(session)) is not None:
+                yield session, claim
+
+
+def guests_of(worker: Any) -> list[Peer]:
+    """The nodes through which clients of a router worker have come.
+
+    :param worker: the release's ``RouterController``.
+    """
+    return sorted({(claim.node, claim.pubkey) for _, claim in clients_of(worker)})
 
 
 def _claim_of(session: Any) -> Claim | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from autobahn.wamp.message import Unregister
 
-from crossbar_cluster.node.backend_auth import client_of
+from crossbar_cluster.node.backend_auth import clients_of
 
 REASON = "wamp.close.system_shutdown"
 
@@ -22,10 +22,7 @@ class RouterDraining:
         """Nothing is to be done: `node.backend_auth` refuses whoever comes now, and proxies try the next router."""
 
     def clients(self) -> Iterator[Any]:
-        for realm in self._controller.realms.values():
-            for session in list(realm.router._session_id_to_session.values()):
-                if client_of(session) is not None:
-                    yield session
+        return (session for session, _ in clients_of(self._controller))
 
     def is_busy(self, client: Any) -> bool:
         dealer = client._router._dealer

@@ -101,9 +101,8 @@ class BackendPool:
         self._watches: dict[str, Watch] = {}
         self._joined_on: dict[str, dict[Session, str]] = {}  #: backend id -> sessions, and their realms
         self._joining_on: dict[str, dict[Session, str]] = {}
-        self._drains: dict[
-            SessionsDraining, tuple[str, set[str]]
-        ] = {}  #: under way: backend id, and realms of who leaves
+        #: under way: backend id, and the realms of who leaves
+        self._drains: dict[SessionsDraining, tuple[str, set[str]]] = {}
         self._began_s = reactor.seconds()
         self._waiting: list[Deferred[None]] = []
         self._reports = Seldom(REPORT_EACH_S)  # of backends that cannot be reached
@@ -254,9 +253,9 @@ class BackendPool:
         if not left:
             return
 
-        def still_there() -> list[Session]:  # and no route has come back meanwhile
-            joined_on = self._joined_on.get(connection_id, {})
-            return [joined for joined, realm in left.items() if joined in joined_on and realm not in backend.realms]
+        def still_there() -> list[Session]:
+            joined_on, routed = self._joined_on.get(connection_id, {}), backend.realms  # one may have come back
+            return [joined for joined, realm in left.items() if joined in joined_on and realm not in routed]
 
         draining = SessionsDraining(still_there, NOT_SERVED)
         self._drains[draining] = connection_id, set(left.values())
