@@ -1,0 +1,59 @@
+"""How much one client may have and do: the limits of a web service, their defaults, and how they are read. Pure.
+
+One place for all of them. An operator sets them for each web service in `cluster.yaml`; the proxy applies those that
+concern the client's connection, and tells the router, in the HELLO of the client's session there, those that concern
+what the client has on the realm. The defaults are such that no honest client meets them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+class InvalidLimit(ValueError):
+    """A limit that is unknown, or holds no positive number. The message names it, and what it can hold."""
+
+
+@dataclass(frozen=True)
+class SessionLimits:
+    """What one client may have on its realm. Applied by the router that its session is on."""
+
+    subscriptions: int = 10_000  #: patterns and exact topics together
+    registrations: int = 10_000
+    calls: int = 10_000  #: in flight: made by the client, and not answered yet
+
+    def to_wire(self) -> dict[str, int]:
+        """As a proxy sends them in a HELLO."""
+        return asdict(self)
+
+    @classmethod
+    def from_wire(cls, sent: Any) -> SessionLimits:
+        """As a router reads them: what was not sent, as by a proxy of the version before, is the default.
+
+        :raises InvalidLimit: a value is no positive number.
+        """
+        if sent is None:
+            return cls()
+        if not isinstance(sent, Mapping):
+            raise InvalidLimit("the limits of a session are a dictionary")
+        known = [field.name for field in fields(cls)]
+        return cls(**{name: positive(name, sent[name]) for name in known if name in sent})
+
+
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """What one client may do on its connection. Applied by the proxy."""
+
+    join_within_s: float = 30.0  #: from its TCP connection to its WELCOME, each wait of ours for a router excluded
+    unsent_bytes: int = 32 * 2**20  #: waiting for the client to read
+    messages_per_s: int = 20_000  #: sustained; more is read later, not refused
+    leave_within_s: float = 2.0  #: to answer our closing of the connection
+
+
+def positive(name: str, value: Any) -> int:
+    """A limit's value. :raises InvalidLimit: it is no positive whole number."""
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        raise InvalidLimit(f"{name}: {value!r} is no limit. Use a whole number above 0.")
+    return value
