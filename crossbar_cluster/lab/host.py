@@ -74,8 +74,10 @@ class LoopbackHost:
         site = directory / "site"
         site.mkdir(parents=True, exist_ok=True)
         (site / "sitecustomize.py").write_text(
+            "from crossbar_cluster.lab.census import answer_census\n"
             "from crossbar_cluster.lab.confine import confine\n\n"
             f"confine({self.address!r}, {str(self.network.names_file)!r})\n"
+            f"answer_census({str(site)!r})\n"
         )
         return {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from autobahn.wamp import cryptosign, message
 from autobahn.wamp.role import DEFAULT_CLIENT_ROLES
-from autobahn.wamp.serializer import JsonSerializer
 
-from crossbar_cluster.operator.client import CBORSerializer  # imports Autobahn for asyncio, without what that prints
+# imports Autobahn for asyncio, without what that prints
+from crossbar_cluster.operator.client import CBORSerializer, JsonSerializer
 
 _CBOR, _JSON = CBORSerializer(), JsonSerializer()
 ANSWER_WITHIN_S = 10.0

@@ -24,6 +24,7 @@ from autobahn.asyncio.wamp import ApplicationSession  # noqa: E402
 from autobahn.asyncio.websocket import WampWebSocketClientFactory  # noqa: E402
 from autobahn.wamp import cryptosign  # noqa: E402
 from autobahn.wamp.serializer import CBORSerializer as CBORSerializer  # noqa: E402
+from autobahn.wamp.serializer import JsonSerializer as JsonSerializer  # noqa: E402
 from autobahn.wamp.types import Challenge, CloseDetails, ComponentConfig, SessionDetails  # noqa: E402
 
 # what goes wrong with a connection is told by exceptions; Autobahn would print it, with tracebacks, as well
