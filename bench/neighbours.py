@@ -1,6 +1,6 @@
 """Well-behaved clients, in pairs, which tell how well they are served while others are not so well-behaved.
 
-The two of a pair are on proxies and routers of their own where there are several. Each calls a procedure of the other
+The two of every third pair are on different proxies, those of the others on one. Each calls a procedure of the other
 one and publishes an event that the other one has subscribed to, waits for the answer, and begins anew, `EACH_S` after
 it began at the earliest. What is lost joins again at once, so that the next case finds all of them there.
 """
@@ -138,7 +138,7 @@ class Neighbourhood:
     """All of them. An async context manager: they run meanwhile."""
 
     def __init__(self, count: int, proxies: Sequence[tuple[str, int]], realm: str) -> None:
-        self.all = [Neighbour(number, *proxies[number % len(proxies)], realm) for number in range(count)]
+        self.all = [Neighbour(n, *proxies[_place(n) % len(proxies)], realm) for n in range(count)]
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Neighbourhood:
@@ -188,3 +188,9 @@ class Neighbourhood:
             took[int(0.99 * (len(took) - 1))] if took else float("inf"),
             took[-1] if took else float("inf"),
         )
+
+
+def _place(number: int) -> int:
+    """Which proxy a client is on: pairs in turn, and every third pair on two."""
+    pair, second = divmod(number, 2)
+    return pair + (second if pair % 3 == 0 else 0)
