@@ -165,13 +165,14 @@ async def clock_forward(stage: Stage) -> AsyncIterator[Unconcerned]:
 @contextlib.contextmanager
 def stepped(stage: Stage, by_s: float) -> Any:
     """Step the clocks of one router and one proxy; and back, afterwards."""
-    for node in (stage.routers[0], stage.proxies[0]):
-        node.step_clock(by_s)
+    clocks = [node.host.clock(node.directory) for node in (stage.routers[0], stage.proxies[0])]
+    for clock in clocks:
+        clock.write_text(str(by_s))
     try:
         yield
     finally:
-        for node in (stage.routers[0], stage.proxies[0]):
-            node.step_clock(0.0)
+        for clock in clocks:
+            clock.unlink()
 
 
 @case
@@ -211,6 +212,7 @@ async def stage_of(patched: bool, options: argparse.Namespace, tell: Tell) -> As
     with tempfile.TemporaryDirectory(prefix="crossbar-cluster-bench-", ignore_cleanup_errors=True) as directory:
         async with loopback_cluster(Path(directory), patched=patched) as (cluster, network):
             cluster.tell = lambda step: tell(f"{software(patched)}: {step}")
+            network.clocks = True
             names = ["router1", "router2"] if patched else ["router1"]
             routers = [cluster.add_node(name, network.host()) for name in names]
             proxies = [cluster.add_node(name, network.host()) for name in ("proxy1", "proxy2")]
