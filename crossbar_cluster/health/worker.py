@@ -12,12 +12,13 @@ from typing import Any
 
 from crossbar_cluster.core import metrics
 from crossbar_cluster.core.metrics import METRICS, Metric, Values
+from crossbar_cluster.node.descriptors import limit, used
 from crossbar_cluster.node.draining import is_draining
 
 MASTER = "master"
 
-_OF_ROUTER = (metrics.LINK_LOSSES,)
-_OF_PROXY = (metrics.JOINS, metrics.JOIN_DURATION, metrics.SESSIONS_LOST)
+_OF_ROUTER = (metrics.LINK_LOSSES, metrics.CONNECTIONS_REFUSED)
+_OF_PROXY = (metrics.JOINS, metrics.JOIN_DURATION, metrics.SESSIONS_LOST, metrics.CONNECTIONS_REFUSED)
 _OF_AUTHENTICATOR = (metrics.ADDRESS_CHANGES, metrics.CLAIMS_REJECTED)
 _OF_PLANE = (metrics.PASSES, metrics.PASS_DURATION, metrics.CALLS, metrics.CALLS_FAILED)
 
@@ -89,9 +90,15 @@ def database_problems(whose: str, db: Any) -> Iterator[str]:
         yield f"a database of {whose} cannot be read: {e!r}"
 
 
+def process_gauges() -> list[tuple[Metric, Mapping[Values, float]]]:
+    """What every process has, node controllers included."""
+    METRICS.begin(metrics.OWN_TROUBLES)
+    return [(metrics.DESCRIPTORS, {(): used()}), (metrics.DESCRIPTORS_LIMIT, {(): limit()})]
+
+
 def metrics_of(controller: Any) -> metrics.Collected:
     """All numbers of the worker. :param controller: as for `facts_of`."""
-    gauges: list[tuple[Metric, Mapping[Values, float]]] = []
+    gauges = process_gauges()
     if controller.WORKER_TYPE == "router":
         gauges.append((metrics.SESSIONS, _sessions(controller)))
         if controller.personality.NAME == MASTER:
