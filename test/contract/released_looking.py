@@ -1,4 +1,4 @@
-"""What a proxy makes of looks that fail: it asks itself first. Time is in the test's hands, connections are not made."""
+"""What a proxy makes of looks that fail: it asks itself first. Time and connections are in the test's hands."""
 
 import errno
 from types import SimpleNamespace
@@ -156,6 +156,7 @@ def test_what_this_host_lacks_is_no_fault_of_a_router(pool, network, kind):
 
 def test_a_router_that_is_heard_of_is_there_whatever_looks_find(pool):
     """It is too busy for new connections: those that stand say more."""
+    follow(pool, "a")
     sessions = joined_on(pool, "a")
     passes(pool, 4.0)  # a look has begun, which is not answered
     for _ in range(20):
