@@ -12,7 +12,7 @@ from typing import Any
 
 from crossbar_cluster.core import metrics
 from crossbar_cluster.core.metrics import METRICS, Metric, Values
-from crossbar_cluster.node.descriptors import limit, used
+from crossbar_cluster.node.descriptors import limit, shortage, used
 from crossbar_cluster.node.draining import is_draining
 
 MASTER = "master"
@@ -27,20 +27,21 @@ def facts_of(controller: Any) -> dict[str, Any]:
     """What the worker has.
 
     :param controller: the release's ``RouterController``, ``ProxyController`` or ``ContainerController``.
-    :returns: of routers and proxies ``listeners``: TCP ports, or names of sockets, that they listen on, and whether
-        they are ``draining``; of routers ``realms``: name -> number of roles; of proxies ``routes``: names of realms,
-        and ``backends``: connection id -> state; of containers ``planes``: what becomes of management realms, and
-        ``problems``: databases that cannot be read.
+    :returns: of routers and proxies ``listeners``: TCP ports, or names of sockets, that they listen on, whether they
+        are ``draining``, and ``troubles``: what they lack themselves, for people; of routers ``realms``: name -> number
+        of roles; of proxies ``routes``: names of realms, and ``backends``: connection id -> state; of containers
+        ``planes``: what becomes of management realms, and ``problems``: databases that cannot be read.
     """
     if controller.WORKER_TYPE == "router":
         realms = {realm.config["name"]: len(realm.roles) for realm in controller.realms.values()}
-        return {**_listening(controller), "realms": realms}
+        return {**_listening(controller), "realms": realms, "troubles": shortage()}
     if controller.WORKER_TYPE == "proxy":
         from crossbar_cluster.proxy.pool import pool_of
 
         backends = {name: backend["state"] for name, backend in pool_of(controller).describe().items()}
         routes = sorted(realm for realm, routes in controller._routes.items() if routes)
-        return {**_listening(controller), "routes": routes, "backends": backends}
+        troubles = pool_of(controller).troubles()
+        return {**_listening(controller), "routes": routes, "backends": backends, "troubles": troubles}
     if controller.WORKER_TYPE == "container":
         return {"planes": list(_planes(controller)), "problems": list(_problems(controller))}
     return {}

@@ -50,3 +50,11 @@ def lowest_free() -> int:
         return limit()
     os.close(free)
     return free
+
+
+def shortage() -> list[str]:
+    """What is to be told people while descriptors run short."""
+    allowed = budget()
+    if lowest_free() < allowed.acceptable:
+        return []
+    return [f"file descriptors run short ({allowed.limit} are allowed), new connections are refused"]

@@ -100,18 +100,21 @@ class Troubles:
 
     #: One that was not met for so long is over.
     LASTS_S = 5.0
+    #: One that has been there for less is a moment's, and keeps no node from being ready.
+    STANDS_AFTER_S = 2.0
 
     def __init__(self, clock: Any, log: Any) -> None:
         self._clock = clock
         self._log = log
-        self._met_s: dict[Trouble, float] = {}
+        self._met_s: dict[Trouble, tuple[float, float]] = {}  #: first and last
         self._told = Seldom(TELL_EACH_S)
 
     def met(self, trouble: Trouble, about: str) -> None:
         """It has been met. :param about: whom nobody is to blame for it."""
         now_s = self._clock.seconds()
         METRICS.count(OWN_TROUBLES, trouble.cause)
-        self._met_s[trouble] = now_s
+        first_s, last_s = self._met_s.get(trouble, (now_s, now_s))
+        self._met_s[trouble] = (first_s if now_s - last_s < self.LASTS_S else now_s), now_s
         if self._told.due(trouble.cause, now_s):
             self._log.warn(
                 "Backend {about} could not be tried, and is not to blame: {what}. Whoever is joined stays. {advice}",
@@ -123,4 +126,5 @@ class Troubles:
     def now(self) -> list[str]:
         """What is lacking now, for people."""
         since_s = self._clock.seconds() - self.LASTS_S
-        return sorted(trouble.what for trouble, met_s in self._met_s.items() if met_s >= since_s)
+        standing = (t for t, (first_s, last_s) in self._met_s.items() if last_s - first_s >= self.STANDS_AFTER_S)
+        return sorted(trouble.what for trouble in standing if self._met_s[trouble][1] >= since_s)

@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 from crossbar_cluster.core.backends import UNAVAILABLE, Backend, Backends, RealmRole
 from crossbar_cluster.core.proof import METHOD
 from crossbar_cluster.node.attempt import OwnFault
-from crossbar_cluster.node.descriptors import budget, lowest_free
+from crossbar_cluster.node.descriptors import budget, shortage
 from crossbar_cluster.node.draining import drain
 from crossbar_cluster.node.handshake import Handshake, NotJoined, Principal, ProxyNode, Refused
 from crossbar_cluster.node.settings import DRAIN
@@ -79,6 +79,11 @@ class BackendPool:
         self._began_s = reactor.seconds()
         self._waiting = Waiting(reactor)  #: for a realm and role, or (`routed`) for a realm
         self._closed = False
+        self._log.info(
+            "Room for about {clients} clients: {limit} file descriptors are allowed, and each client takes two",
+            clients=budget().clients,
+            limit=budget().limit,
+        )
 
     @property
     def node(self) -> ProxyNode:
@@ -133,10 +138,7 @@ class BackendPool:
 
     def troubles(self) -> list[str]:
         """What this process lacks itself, for people."""
-        lacking = self.looks.troubles.now()
-        if lowest_free() >= budget().acceptable:
-            lacking.append(f"file descriptors run short: {budget().limit} are allowed")
-        return lacking
+        return [*self.looks.troubles.now(), *shortage()]
 
     # -- clients ------------------------------------------------------------------------------------------------
 
