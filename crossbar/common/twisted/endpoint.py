@@ -1,4 +1,4 @@
-"""A router worker listens where its node is, and notices proxies that are gone; no port takes more than it can serve."""
+"""A router worker listens where its node is, and notices proxies that are gone; no port is filled up."""
 
 from crossbar_cluster.overlay import Record
 
