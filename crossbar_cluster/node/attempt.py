@@ -20,6 +20,10 @@ class OwnFault(Unreachable):
         self.trouble = trouble
 
 
+class TurnedAway(Unreachable):
+    """Whoever answers has closed the connection without a word: it is there, and may have no room for new ones."""
+
+
 class Attempt:
     """:param failed: told why no connection came about."""
 
@@ -42,7 +46,7 @@ class Attempt:
             protocol.abort()
 
     def _closed(self, result: Any) -> Any:
-        self._failed(Unreachable("the connection was closed"))
+        self._failed(TurnedAway("the connection was closed"))
         return result
 
     def _not_made(self, failure: Any) -> None:

@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError
 
 from crossbar_cluster.core.backends import ENDING, UNAVAILABLE, Backend, Backends
 from crossbar_cluster.core.news import Seldom
-from crossbar_cluster.node.attempt import OwnFault
+from crossbar_cluster.node.attempt import OwnFault, TurnedAway
 from crossbar_cluster.node.backend_session import BackendSession
 from crossbar_cluster.node.handshake import NotJoined, Principal, Refused, Unreachable, WrongRouter
 from crossbar_cluster.node.trouble import Trouble, Troubles, all_at_once, late_loop
@@ -145,7 +145,8 @@ class Looks:
             return
         was_up = backend.is_up
         news = backend.failed(str(error), began_s, self._reactor.seconds())
-        if isinstance(error, Refused):  # it is there: who is on it stays
+        # It is there: who is on it stays. Were it another one that answers, the connections that stand would be reset.
+        if isinstance(error, Refused | TurnedAway):
             if news:
                 self._log.info("Backend {backend} takes no new clients: {problem}", backend=backend.id, problem=error)
             return

@@ -35,8 +35,8 @@ class PoorHost(LoopbackHost):
 async def poor(tmp_path_factory):
     """Two routers with a realm each, and a proxy with few descriptors."""
     async with loopback_cluster(tmp_path_factory.mktemp("poor"), patched=PATCHED) as (cluster, network):
-        for name in ("router1", "router2"):
-            cluster.add_node(name, network.host())
+        cluster.add_node("router1", network.host())
+        cluster.add_node("router2", PoorHost(network.host().address, network))
         proxy = cluster.add_node("proxy1", PoorHost(network.host().address, network))
         proxy.settings["CROSSBAR_HEALTH_PORT"] = str(HEALTH_PORT)
         await boot_two_realms(cluster)
@@ -90,6 +90,25 @@ async def test_strangers_take_no_descriptors_from_those_who_are_joined(poor):
     await until(is_ready, 15)
     await poor.served("realm1", proxy, 15)
     assert not any(client.gone.done() for client in clients)
+    for client in clients:
+        await client.close()
+
+
+async def test_strangers_at_a_routers_inner_port_take_nothing_from_its_clients(poor):
+    router, proxy = poor.nodes["router2"], poor.nodes["proxy1"]
+    clients = await asyncio.gather(*(poor.client("realm2", proxy, 10) for _ in range(CLIENTS)))
+    port = next(w["port"] for w in (await poor.status())["workers"] if w["node"] == "router2")
+    strangers = []
+    for _ in range(STRANGERS):
+        with contextlib.suppress(OSError):
+            strangers.append(await asyncio.open_connection(router.host.address, port))
+    await asyncio.sleep(LOOK_ON_S)  # that nothing happens is seen by waiting
+    lost = sum(client.gone.done() for client in clients)
+    assert lost == 0, f"{lost} of {CLIENTS} are lost"
+    assert await asyncio.gather(*(client.call("wamp.session.count") for client in clients)) == [CLIENTS] * CLIENTS
+    for _, writer in strangers:
+        writer.close()
+    await poor.served("realm2", proxy, 15)
     for client in clients:
         await client.close()
 

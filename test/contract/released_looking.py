@@ -199,6 +199,25 @@ def test_when_all_routers_on_different_hosts_fall_silent_at_once_whoever_is_join
     assert all(session.lost for session in sessions.values()), "it has an end"
 
 
+def test_a_router_that_has_no_room_for_new_connections_keeps_those_it_has(pool):
+    """As one that is out of descriptors: it closes them as they come."""
+    from crossbar_cluster.node.attempt import TurnedAway
+
+    follow(pool, "a")
+    sessions = joined_on(pool, "a")
+
+    async def is_closed(backend):
+        raise TurnedAway("the connection was closed")
+
+    pool.looks._try = is_closed
+    passes(pool, 30)
+    assert sessions["a"].lost is None
+    assert pool.describe()["a"]["state"] == "suspect", "nobody new is sent there"
+    del pool.looks._try
+    passes(pool, 9)
+    assert sessions["a"].lost, "now it does not answer at all"
+
+
 def test_a_router_that_is_alone_is_given_up_within_nine_seconds(pool):
     follow(pool, "a")
     sessions = joined_on(pool, "a")
