@@ -62,7 +62,10 @@ class ProxyReconciler(WorkerReconciler[DesiredProxy, ObservedProxy]):
         return None
 
     def is_under_way(self, observed: ObservedProxy) -> bool:
-        return bool(observed.leaving)
+        return bool(observed.leaving or observed.troubles)  # that these are over, nobody tells
+
+    def problems(self, desired: DesiredProxy, observed: ObservedProxy) -> list[str]:
+        return list(observed.troubles)
 
     async def observe(self, desired: DesiredProxy | None) -> ObservedProxy:
         snapshot = await self.snapshot("get_proxy_snapshot")
@@ -86,6 +89,8 @@ class ProxyReconciler(WorkerReconciler[DesiredProxy, ObservedProxy]):
             if "routers" in snapshot
             else None,
             leaving={connection_id: frozenset(realms) for connection_id, realms in snapshot.get("leaving", {}).items()},
+            most_clients=snapshot.get("most_clients"),
+            troubles=tuple(snapshot.get("troubles", ())),
         )
 
     async def _observe_one_by_one(self, desired: DesiredProxy | None) -> ObservedProxy:

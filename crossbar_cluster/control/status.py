@@ -138,6 +138,7 @@ def _worker(plane: ControlPlane, reconciler: Reconciler) -> dict[str, Any]:
             "services": sorted(observed.services),
             "connections": [{"id": name, "host": host, "port": port} for name, (host, port) in connections],
             "routes": routes,
+            "most_clients": observed.most_clients,
         }
     return document
 

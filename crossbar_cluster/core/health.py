@@ -84,6 +84,7 @@ def missing_of(worker: Worker) -> list[str]:
         lacking.append("is about to end, and takes no new clients")
     if worker.type in ("router", "proxy") and not facts["listeners"]:
         lacking.append("does not listen yet")
+    lacking += facts.get("troubles", ())  # workers of the version before tell none
     if worker.type == "router":
         if not facts["realms"]:  # the master stops a router worker that has none
             lacking.append("has no realm yet")

@@ -82,6 +82,35 @@ UPLINK_CONNECTS = Metric(
     begins=((),),
 )
 
+# -- of every process -------------------------------------------------------------------------------------------------
+
+LOOP_LATE = Metric(
+    f"{PREFIX}event_loop_late_seconds",
+    "histogram",
+    "How late the process's event loop was, asked four times a second: nothing else is done meanwhile.",
+    ALL,
+    buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+    begins=((),),
+)
+DESCRIPTORS = Metric(f"{PREFIX}descriptors", "gauge", "File descriptors that the process has open.", ALL)
+DESCRIPTORS_LIMIT = Metric(f"{PREFIX}descriptors_limit", "gauge", "File descriptors that it can have open.", ALL)
+OWN_TROUBLES = Metric(
+    f"{PREFIX}own_troubles_total",
+    "counter",
+    "Times that a connection did not come about for a reason of the process or its host, which nobody else is blamed "
+    "for, by cause: descriptors, ports, memory, filter, names, loop (its own was late) or all_backends (all at once).",
+    ALL,
+    ("cause",),
+    begins=_each("descriptors", "ports", "memory", "filter", "names", "loop", "all_backends"),
+)
+CONNECTIONS_REFUSED = Metric(
+    f"{PREFIX}connections_refused_total",
+    "counter",
+    "Connections that were closed when they came because file descriptors ran short.",
+    ("router", "proxy"),
+    begins=((),),
+)
+
 # -- of the master's workers ------------------------------------------------------------------------------------------
 
 NODES = Metric(

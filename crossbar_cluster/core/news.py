@@ -37,6 +37,9 @@ class Seldom:
         self._told_s[what] = now_s
         return True
 
+    def __len__(self) -> int:
+        return len(self._told_s)
+
     def forget(self) -> bool:
         """Begin anew. :returns: whether anything had been told."""
         told = bool(self._told_s)

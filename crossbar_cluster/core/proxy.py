@@ -108,6 +108,8 @@ class ObservedProxy:
     #: connection id -> who is to be found there; None: a worker of the plain release does not tell
     leaving: Mapping[str, frozenset[str]] = field(default_factory=dict)
     #: connection id -> realms of clients that are still there although no route leads there for them any more
+    most_clients: int | None = None  #: how many can be connected; None: it does not tell
+    troubles: tuple[str, ...] = ()  #: what it, or its host, lacks itself, for people
 
     @cached_property
     def used(self) -> frozenset[str]:

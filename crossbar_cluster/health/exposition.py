@@ -14,6 +14,9 @@ from prometheus_client.registry import Collector
 
 from crossbar_cluster.core.metrics import CATALOG, Collected, Metric
 
+#: In the place of a worker's name, for what is measured in every process.
+CONTROLLER = "controller"
+
 
 class _Scrape(Collector):
     """The numbers of one scrape."""
@@ -33,7 +36,7 @@ class _Scrape(Collector):
         if family is None:
             family = self._families[metric.name] = _family(metric)
         for values, number in series:
-            labels = [*values, worker] if worker is not None else values
+            labels = [*values, worker or CONTROLLER] if metric.of_worker else values
             if isinstance(family, HistogramMetricFamily):
                 *counts, total = number
                 bounds = [*map(str, metric.buckets), "+Inf"]

@@ -17,7 +17,7 @@ from crossbar_cluster.core.metrics import METRICS, Collected, Metric, Values
 from crossbar_cluster.health import workers
 from crossbar_cluster.health.exposition import exposition
 from crossbar_cluster.health.server import HealthServer, Response
-from crossbar_cluster.health.worker import MASTER, database_problems
+from crossbar_cluster.health.worker import MASTER, database_problems, process_gauges
 from crossbar_cluster.health.workers import Answer, WorkerCalls
 from crossbar_cluster.node.settings import HEALTH_ADDRESS, HEALTH_PORT
 
@@ -110,6 +110,7 @@ class NodeHealth:
         from crossbar import __version__ as release
 
         gauges: list[tuple[Metric, Mapping[Values, float]]] = [
+            *process_gauges(),
             (metrics.BUILD_INFO, {(__version__, release, platform.python_version()): 1}),
             (metrics.WORKER_UP, {(answer.name, answer.type): answer.value is not None for answer in answers}),
         ]

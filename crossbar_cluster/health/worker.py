@@ -12,12 +12,13 @@ from typing import Any
 
 from crossbar_cluster.core import metrics
 from crossbar_cluster.core.metrics import METRICS, Metric, Values
+from crossbar_cluster.node.descriptors import limit, shortage, used
 from crossbar_cluster.node.draining import is_draining
 
 MASTER = "master"
 
-_OF_ROUTER = (metrics.LINK_LOSSES,)
-_OF_PROXY = (metrics.JOINS, metrics.JOIN_DURATION, metrics.SESSIONS_LOST)
+_OF_ROUTER = (metrics.LINK_LOSSES, metrics.CONNECTIONS_REFUSED)
+_OF_PROXY = (metrics.JOINS, metrics.JOIN_DURATION, metrics.SESSIONS_LOST, metrics.CONNECTIONS_REFUSED)
 _OF_AUTHENTICATOR = (metrics.ADDRESS_CHANGES, metrics.CLAIMS_REJECTED)
 _OF_PLANE = (metrics.PASSES, metrics.PASS_DURATION, metrics.CALLS, metrics.CALLS_FAILED)
 
@@ -26,20 +27,21 @@ def facts_of(controller: Any) -> dict[str, Any]:
     """What the worker has.
 
     :param controller: the release's ``RouterController``, ``ProxyController`` or ``ContainerController``.
-    :returns: of routers and proxies ``listeners``: TCP ports, or names of sockets, that they listen on, and whether
-        they are ``draining``; of routers ``realms``: name -> number of roles; of proxies ``routes``: names of realms,
-        and ``backends``: connection id -> state; of containers ``planes``: what becomes of management realms, and
-        ``problems``: databases that cannot be read.
+    :returns: of routers and proxies ``listeners``: TCP ports, or names of sockets, that they listen on, whether they
+        are ``draining``, and ``troubles``: what they lack themselves, for people; of routers ``realms``: name -> number
+        of roles; of proxies ``routes``: names of realms, and ``backends``: connection id -> state; of containers
+        ``planes``: what becomes of management realms, and ``problems``: databases that cannot be read.
     """
     if controller.WORKER_TYPE == "router":
         realms = {realm.config["name"]: len(realm.roles) for realm in controller.realms.values()}
-        return {**_listening(controller), "realms": realms}
+        return {**_listening(controller), "realms": realms, "troubles": shortage()}
     if controller.WORKER_TYPE == "proxy":
         from crossbar_cluster.proxy.pool import pool_of
 
         backends = {name: backend["state"] for name, backend in pool_of(controller).describe().items()}
         routes = sorted(realm for realm, routes in controller._routes.items() if routes)
-        return {**_listening(controller), "routes": routes, "backends": backends}
+        troubles = pool_of(controller).troubles()
+        return {**_listening(controller), "routes": routes, "backends": backends, "troubles": troubles}
     if controller.WORKER_TYPE == "container":
         return {"planes": list(_planes(controller)), "problems": list(_problems(controller))}
     return {}
@@ -89,9 +91,15 @@ def database_problems(whose: str, db: Any) -> Iterator[str]:
         yield f"a database of {whose} cannot be read: {e!r}"
 
 
+def process_gauges() -> list[tuple[Metric, Mapping[Values, float]]]:
+    """What every process has, node controllers included."""
+    METRICS.begin(metrics.OWN_TROUBLES)
+    return [(metrics.DESCRIPTORS, {(): used()}), (metrics.DESCRIPTORS_LIMIT, {(): limit()})]
+
+
 def metrics_of(controller: Any) -> metrics.Collected:
     """All numbers of the worker. :param controller: as for `facts_of`."""
-    gauges: list[tuple[Metric, Mapping[Values, float]]] = []
+    gauges = process_gauges()
     if controller.WORKER_TYPE == "router":
         gauges.append((metrics.SESSIONS, _sessions(controller)))
         if controller.personality.NAME == MASTER:

@@ -9,6 +9,7 @@ listener is bound to the node's address only, connections leave from it, and nam
 import json
 import os
 import socket
+import time
 from typing import Any
 
 _WILDCARDS = ("", "0.0.0.0", "::")
@@ -62,3 +63,25 @@ def confine(address: str, names_file: str) -> None:
     socket.socket.connect_ex = confined_connect_ex  # type: ignore[method-assign, assignment]
     socket.getaddrinfo = confined_getaddrinfo
     socket.gethostbyname = confined_gethostbyname
+
+
+def step_clock(file: str) -> None:
+    """Have the calling process's wall clock be off by what stands in a file, which may change at any time.
+
+    :param file: seconds; not there: the clock is right. Monotonic clocks are left alone, as when the system's is set.
+    """
+    wall, wall_ns, monotonic = time.time, time.time_ns, time.monotonic
+    known = {"off_s": 0.0, "until_s": 0.0}
+
+    def off_s() -> float:
+        if (now_s := monotonic()) >= known["until_s"]:
+            try:
+                with open(file, encoding="utf-8") as f:
+                    known["off_s"] = float(f.read())
+            except FileNotFoundError:
+                known["off_s"] = 0.0
+            known["until_s"] = now_s + 0.05
+        return known["off_s"]
+
+    time.time = lambda: wall() + off_s()
+    time.time_ns = lambda: wall_ns() + int(off_s() * 1e9)

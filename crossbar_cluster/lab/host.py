@@ -39,6 +39,8 @@ class LoopbackNetwork:
     directory: Path
     prefix: str = field(default_factory=lambda: f"127.{random.randint(16, 250)}.{random.randint(1, 250)}")
 
+    clocks: bool = False  #: each node has a wall clock of its own, which can be set (`LoopbackHost.clock`)
+
     def __post_init__(self) -> None:
         self._free: Iterator[int] = iter(range(1, 255))
         self.names: dict[str, str] = {}
@@ -70,14 +72,20 @@ class LoopbackHost:
     def command(self, argv: list[str]) -> list[str]:
         return argv
 
+    @staticmethod
+    def clock(directory: Path) -> Path:
+        """The file with the seconds that a node's wall clock is off, where the network has such `clocks`."""
+        return directory / "clock"
+
     def environment(self, directory: Path) -> dict[str, str]:
         site = directory / "site"
         site.mkdir(parents=True, exist_ok=True)
+        clock = f"step_clock({str(self.clock(directory))!r})\n" if self.network.clocks else ""
         (site / "sitecustomize.py").write_text(
             "from crossbar_cluster.lab.census import answer_census\n"
-            "from crossbar_cluster.lab.confine import confine\n\n"
+            "from crossbar_cluster.lab.confine import confine, step_clock\n\n"
             f"confine({self.address!r}, {str(self.network.names_file)!r})\n"
-            f"answer_census({str(site)!r})\n"
+            f"answer_census({str(site)!r})\n{clock}"
         )
         return {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
 

@@ -43,6 +43,7 @@ from crossbar_cluster.node.backend_auth import LIFE_EXTRA
 from crossbar_cluster.node.backend_session import BackendSession
 from crossbar_cluster.node.connecting import connect
 from crossbar_cluster.node.handshake import Handshake, NotJoined, Principal, ProxyNode
+from crossbar_cluster.node.watchdog import loop_of
 
 CONNECT_WITHIN_S = 2.0
 JOIN_WITHIN_S = 5.0
@@ -159,7 +160,7 @@ class LinkEnd:
 
     def _ping(self) -> None:
         unheard_s = self._reactor.seconds() - self._session.backend.heard_s if self._session else 0.0
-        if self._session is not None and unheard_s > SILENT_S:
+        if self._session is not None and unheard_s > SILENT_S + loop_of(self._reactor).late_s(unheard_s):
             self._session.lose(f"nothing was heard for {unheard_s:.0f} s")
         elif self._was_settled:  # until then, the answers to what it is shown are enough
             self.call(_PING, [_PING], {}).addErrback(lambda _: None)  # any answer is an answer

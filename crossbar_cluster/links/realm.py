@@ -23,6 +23,7 @@ from crossbar_cluster.links.link import SILENT_S, Dialler, Link, PeerFailed, Tar
 from crossbar_cluster.links.peer import NamingTransport, Peer, identity
 from crossbar_cluster.links.remote import ForwardedPublish, publish_for_link
 from crossbar_cluster.node.router_worker import end_or_tell
+from crossbar_cluster.node.watchdog import loop_of
 
 #: Meta events that are of the realm and not of one router: they go over links.
 REALM_WIDE = ("wamp.session.on_join", "wamp.session.on_leave")
@@ -189,7 +190,8 @@ class RealmLinks:
         """End the sessions of peers that are silent: what they have registered here leads nowhere."""
         self._watching = None
         for peer in list(self.peers.values()):
-            if self._reactor.seconds() - peer.heard_s > SILENT_S:
+            unheard_s = self._reactor.seconds() - peer.heard_s
+            if unheard_s > SILENT_S + loop_of(self._reactor).late_s(unheard_s):
                 self.router.log.warn(
                     "Realm {realm}: nothing is heard of {node} {worker}, its link is ended",
                     realm=self.router.realm,

@@ -9,6 +9,19 @@ from twisted.internet.defer import Deferred
 
 from crossbar_cluster.node.handshake import NotJoined, Unreachable
 from crossbar_cluster.node.keepalive import keep_alive
+from crossbar_cluster.node.trouble import Trouble, trouble_of
+
+
+class OwnFault(Unreachable):
+    """No connection came about, for a reason of this process or its host: nothing is known of the other end."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__(trouble.what)
+        self.trouble = trouble
+
+
+class TurnedAway(Unreachable):
+    """Whoever answers has closed the connection without a word: it is there, and may have no room for new ones."""
 
 
 class Attempt:
@@ -33,11 +46,16 @@ class Attempt:
             protocol.abort()
 
     def _closed(self, result: Any) -> Any:
-        self._failed(Unreachable("the connection was closed"))
+        self._failed(TurnedAway("the connection was closed"))
         return result
 
     def _not_made(self, failure: Any) -> None:
-        self._failed(Unreachable(failure.getErrorMessage() or failure.type.__name__))
+        if isinstance(failure.value, NotJoined):
+            self._failed(failure.value)
+        elif (trouble := trouble_of(failure.value)) is not None:
+            self._failed(OwnFault(trouble))
+        else:
+            self._failed(Unreachable(failure.getErrorMessage() or failure.type.__name__))
 
     def drop(self) -> None:
         """End it, now or as soon as it stands."""

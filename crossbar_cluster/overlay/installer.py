@@ -12,6 +12,7 @@ from typing import ClassVar
 from wrapt import register_post_import_hook
 
 from crossbar_cluster.overlay.apply import applied_count, apply_records
+from crossbar_cluster.overlay.clock import arm_clock
 from crossbar_cluster.overlay.discover import PATCHES, patch_modules
 from crossbar_cluster.overlay.errors import PatchFailed, UnsupportedRelease, refuse
 from crossbar_cluster.overlay.record import Record, records_of
@@ -28,6 +29,7 @@ def install(package: str = PATCHES) -> None:
     process ends instead. A second call changes nothing.
     """
     check_release()
+    arm_clock()
     for released, patch in patch_modules(package).items():
         if _registered.get(released) == patch:
             continue

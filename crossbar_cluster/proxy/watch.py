@@ -30,10 +30,15 @@ class Watch:
         self._looking: Deferred[None] | None = None
         self._busy = False
         self._again = False
+        self._forced = False
         self._stopped = False
 
-    def now(self) -> None:
-        """Look now; while one look is under way, once more after it."""
+    def now(self, *, force: bool = False) -> None:
+        """Look now; while one look is under way, once more after it.
+
+        :param force: also at one that has just been heard of: whether it can be reached anew is another question.
+        """
+        self._forced |= force
         if self._busy:
             self._again = True
             return
@@ -51,7 +56,8 @@ class Watch:
 
     async def _one(self) -> None:
         backend = self._backend
-        if not backend.is_up or backend.failures or self._unheard_s >= EVERY_S:
+        forced, self._forced = self._forced, False
+        if forced or not backend.is_up or backend.is_failing or self._unheard_s >= EVERY_S:
             await self._look(backend)
 
     def _over(self, _: Any) -> None:
@@ -61,7 +67,7 @@ class Watch:
         if self._again:
             self._again = False
             pause_s = 0.0
-        elif self._backend.is_up and not self._backend.failures:
+        elif self._backend.is_up and not self._backend.is_failing:
             pause_s = max(EVERY_S - self._unheard_s, JITTER_S) + uniform(0.0, JITTER_S)
         else:
             pause_s = self._backend.retry_s * uniform(0.9, 1.0)

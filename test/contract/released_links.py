@@ -22,6 +22,7 @@ from crossbar_cluster.links import link as links_link  # noqa: E402
 from crossbar_cluster.links.link import Dialler, Link, LinkEnd, Target  # noqa: E402
 from crossbar_cluster.node.backend_auth import BackendAuth, Claim  # noqa: E402
 from crossbar_cluster.node.handshake import ProxyNode  # noqa: E402
+from crossbar_cluster.node.watchdog import loop_of  # noqa: E402
 
 MOST = 2000  #: bytes that a message over a link or to a client can have
 EVERYTHING = {
@@ -294,6 +295,19 @@ def test_a_router_that_hangs_before_it_has_answered_everything_is_given_up():
     assert not routers.came_up
     routers.flow(9.0)
     assert routers.end.over.called
+
+
+def test_a_router_that_was_late_itself_blames_no_other(routers):
+    """Nothing of what the other one has sent meanwhile has been read."""
+    loop_of(routers.clock).watch(SimpleNamespace(warn=lambda *args, **kwargs: None), observe=False)
+    routers.flow(2.0)
+    routers.clock.advance(6.0)  # nothing else is done meanwhile
+    routers.flow()
+    assert not routers.end.over.called
+    assert routers.two.links.peers
+    routers.hangs = True
+    routers.flow(12.0)
+    assert routers.end.over.called, "now it is silent"
 
 
 def test_a_router_that_takes_long_to_show_everything_is_heard(routers):

@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from crossbar_cluster.core.backends import State
+from crossbar_cluster.core.backends import HEARD_FOR_S, State
 
 KEY = ("realm1", "anonymous")
 
@@ -49,6 +49,9 @@ class Session:
     def dismiss(self, why):
         self.dismissed = why
 
+    def leave(self):
+        self.left.append(True)
+
 
 @pytest.fixture
 def pool(tmp_path):
@@ -61,9 +64,11 @@ def pool(tmp_path):
             super().__init__(controller, clock)
             self.attempts = []
             self.clock = clock
+            self.looked = []
+            self.looks.look = self._only_noted
 
-        async def _look(self, backend):
-            return None
+        async def _only_noted(self, backend):
+            self.looked.append(backend.id)
 
         def _connect(self, backend, session):
             self.attempts.append(session)
@@ -74,8 +79,13 @@ def pool(tmp_path):
             self.follow(connections, {KEY: [connections[i] for i in (ids if routed is None else routed)]})
 
         def up(self, backend_id):
-            self.backends.by_id[backend_id].reached(self.clock.seconds())
-            self._wake()
+            backend = self.backends.by_id[backend_id]
+            if backend.reached(self.clock.seconds()):
+                self._wake(backend.routes)
+
+        def fails(self, backend_id, error, began_s=float("inf")):
+            """A look has failed."""
+            self.looks.failed(self.backends.by_id[backend_id], error, began_s)
 
     (tmp_path / "key.priv").write_text(f"private-key-ed25519: {'11' * 32}\n")
     controller = SimpleNamespace(
@@ -143,16 +153,51 @@ def test_however_many_let_it_wait_a_client_is_answered(pool):
     for backend_id in "abcd":
         pool.up(backend_id)
     _, result = joining(pool)
+    pool.attempts[0].transport = object()
     pool.clock.advance(JOIN_WITHIN_S - 0.1)
     assert len(pool.attempts) == 1, "many may come at once, so that each takes long"
-    pool.clock.pump([0.1] * 10)
+    pool.clock.advance(0.2)
     assert len(pool.attempts) == 2, "the next one"
+    pool.attempts[1].transport = object()
     pool.clock.pump([0.1] * 100)
     assert isinstance(result[0].value, NoBackend)
     assert result[0].value.reason == "wamp.error.unavailable"
     assert ANSWER_WITHIN_S <= 15.0
     assert all(session.joined.called for session in pool.attempts), "none is left waiting"
     assert len(pool.attempts) == 2
+
+
+def test_one_that_does_not_even_connect_holds_up_no_client(pool):
+    """Its pod is gone: nobody answers there, not even with a reset."""
+    from crossbar_cluster.proxy.race import RIVAL_AFTER_S
+
+    for backend_id in "ab":
+        pool.up(backend_id)
+    _, result = joining(pool)
+    hangs = pool.attempts[0]
+    pool.clock.advance(RIVAL_AFTER_S)
+    assert [session.backend.id for session in pool.attempts] == ["a", "b"]
+    pool.attempts[1].joined.callback("welcome")
+    assert result == [(pool.attempts[1], "welcome")]
+    assert hangs.disconnected
+    assert not any(pool._joining_on.values())
+    hangs.left = []
+    hangs.joined.callback("welcome")
+    assert hangs.left == [True], "it came in all the same, too late"
+    assert len(result) == 1 and pool.describe()["a"]["clients"] == 0
+    assert not pool.clock.getDelayedCalls() or all(
+        call.func.__qualname__.startswith("Watch") for call in pool.clock.getDelayedCalls()
+    ), "no timer of the client is left"
+
+
+def test_the_first_that_lets_it_in_wins_whoever_was_asked_first(pool):
+    for backend_id in "ab":
+        pool.up(backend_id)
+    _, result = joining(pool)
+    pool.clock.advance(1.0)
+    pool.attempts[0].joined.callback("welcome")
+    assert result == [(pool.attempts[0], "welcome")]
+    assert pool.attempts[1].disconnected
 
 
 def test_an_attempt_that_begins_in_time_has_its_full_time(pool):
@@ -211,9 +256,10 @@ def test_clients_of_a_backend_that_fails_twice_are_told(pool):
 
     session = joined_on(pool, "a")
     backend = pool.backends.by_id["a"]
-    pool._failed(backend, Unreachable("no answer"))
+    pool.clock.advance(HEARD_FOR_S)
+    pool.fails(backend.id, Unreachable("no answer"))
     assert session.lost is None
-    pool._failed(backend, Unreachable("no answer"))
+    pool.fails(backend.id, Unreachable("no answer"))
     assert session.lost == "the router does not answer any more"
     assert backend.state is State.SUSPECT
     assert "Backend a is lost: no answer" in pool._log.lines
@@ -381,10 +427,11 @@ def test_whoever_joins_on_a_backend_that_is_lost_tries_the_next_one_at_once(pool
 
     for backend_id in "ab":
         pool.up(backend_id)
+    pool.clock.advance(HEARD_FOR_S)
     _, result = joining(pool)
     assert pool.attempts[0].backend.id == "a"
     for _ in range(2):
-        pool._failed(pool.backends.by_id["a"], Unreachable("no answer"))
+        pool.fails("a", Unreachable("no answer"))
     assert pool.attempts[1].backend.id == "b"
     pool.attempts[1].joined.callback("welcome")
     assert result

@@ -1,4 +1,4 @@
-"""A router worker listens where its node's cluster address is, and notices proxies that are silently gone."""
+"""A router worker listens where its node is, and notices proxies that are gone; no port is filled up."""
 
 from crossbar_cluster.overlay import Record
 
@@ -9,7 +9,8 @@ LISTEN = Record(
     why="The master tells router workers to listen on a port of a range, on all IPv4 interfaces: a node whose cluster "
     "address is an IPv6 address cannot be reached, and every network of the host leads there. A proxy that vanishes "
     "leaves the sessions of its clients behind, with all that they have registered. Of two workers of a node that "
-    "start at once, one may fail, with a traceback: both have found the same port to be free.",
+    "start at once, one may fail, with a traceback: both have found the same port to be free. Whoever opens many "
+    "connections uses up the descriptors that those who are joined need.",
     retire="When released router workers listen where their node's cluster address is, with keepalive.",
     reason="A module function; the interface is known on the node, the configuration comes from the master.",
     relies_on=("crossbar.common.twisted.endpoint:create_listening_endpoint_from_config",),
@@ -18,15 +19,19 @@ LISTEN = Record(
 
 @LISTEN
 def create_listening_port_from_config(wrapped, instance, args, kwargs):
-    config = args[0]
-    if config["type"] != "tcp" or "portrange" not in config:
-        return wrapped(*args, **kwargs)  # not one that the master has made
     from txaio import make_logger
 
     from crossbar_cluster.node.address import listening_interface
+    from crossbar_cluster.node.admission import while_there_is_room
     from crossbar_cluster.node.keepalive import inherit_keep_alive
     from crossbar_cluster.node.listening import on_a_free_port
 
-    if "interface" not in config and (interface := listening_interface(make_logger())):
+    config, reactor, log = args[0], args[3], make_logger()
+    if config["type"] != "tcp":
+        return wrapped(*args, **kwargs)
+    if "portrange" not in config:  # not one that the master has made for routers
+        return wrapped(*args, **kwargs).addCallback(while_there_is_room, reactor, log)
+    if "interface" not in config and (interface := listening_interface(log)):
         config["interface"] = interface
-    return on_a_free_port(lambda: wrapped(*args, **kwargs)).addCallback(inherit_keep_alive)
+    listening = on_a_free_port(lambda: wrapped(*args, **kwargs))
+    return listening.addCallback(inherit_keep_alive).addCallback(while_there_is_room, reactor, log)

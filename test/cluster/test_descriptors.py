@@ -1,0 +1,120 @@
+"""A proxy that is out of file descriptors keeps those who are joined, says what is lacking, and blames no router."""
+
+import asyncio
+import contextlib
+import json
+import time
+import urllib.request
+from dataclasses import dataclass
+
+import pytest_asyncio
+
+from crossbar_cluster.lab.client import JoinFailed
+from crossbar_cluster.lab.cluster import PROXY_PORT, loopback_cluster
+from crossbar_cluster.lab.host import LoopbackHost
+
+from .conftest import PATCHED, boot_two_realms, until
+
+LIMIT = 256
+CLIENTS = 20
+STRANGERS = 400
+#: A backend that is not heard of is looked at each 3 s, and given up after two looks.
+LOOK_ON_S = 12.0
+HEALTH_PORT = 7070
+
+
+@dataclass(frozen=True)
+class PoorHost(LoopbackHost):
+    """A host whose processes may have few descriptors open."""
+
+    def command(self, argv: list[str]) -> list[str]:
+        return ["sh", "-c", f'ulimit -n {LIMIT}; exec "$@"', "sh", *argv]
+
+
+@pytest_asyncio.fixture(scope="module")
+async def poor(tmp_path_factory):
+    """Two routers with a realm each, and a proxy with few descriptors."""
+    async with loopback_cluster(tmp_path_factory.mktemp("poor"), patched=PATCHED) as (cluster, network):
+        cluster.add_node("router1", network.host())
+        cluster.add_node("router2", PoorHost(network.host().address, network))
+        proxy = cluster.add_node("proxy1", PoorHost(network.host().address, network))
+        proxy.settings["CROSSBAR_HEALTH_PORT"] = str(HEALTH_PORT)
+        await boot_two_realms(cluster)
+        yield cluster
+
+
+async def probe(proxy, path: str) -> tuple[int, str]:
+    def ask() -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://{proxy.host.address}:{HEALTH_PORT}/{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as e:
+            return e.code, e.read().decode()
+
+    return await asyncio.to_thread(ask)
+
+
+async def test_strangers_take_no_descriptors_from_those_who_are_joined(poor):
+    proxy = poor.nodes["proxy1"]
+    clients = await asyncio.gather(*(poor.client("realm1", proxy, 10) for _ in range(CLIENTS)))
+    strangers = []
+    mark = proxy.running.mark()
+    for _ in range(STRANGERS):  # whoever is refused has its connection closed at once
+        with contextlib.suppress(OSError):
+            strangers.append(await asyncio.open_connection(proxy.host.address, PROXY_PORT))
+    filled = time.monotonic()
+    with contextlib.suppress(JoinFailed, OSError, TimeoutError):
+        await poor.client("realm1", proxy, 3.0)
+    await asyncio.sleep(max(0.0, filled + LOOK_ON_S - time.monotonic()))  # that nothing happens is seen by waiting
+    lost = sum(client.gone.done() for client in clients)
+    assert lost == 0, f"{lost} of {CLIENTS} are lost: {proxy.running.find('is lost', since=mark)}"
+    assert await asyncio.gather(*(client.call("wamp.session.count") for client in clients)) == [CLIENTS] * CLIENTS
+    told = proxy.running.find("File descriptors run short", since=mark)
+    assert len(told) == 1 and str(LIMIT) in told[0].text, [line.text for line in told]
+    status, document = await probe(proxy, "readyz")
+    assert status == 503 and any("descriptors" in missing for missing in json.loads(document)["missing"]), document
+    _, metrics = await probe(proxy, "metrics")
+    counted = {
+        line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in metrics.splitlines() if line[0] != "#"
+    }
+    refused = sum(value for name, value in counted.items() if name.startswith("crossbar_cluster_connections_refused"))
+    assert refused >= STRANGERS - LIMIT, counted
+    assert {v for name, v in counted.items() if name.startswith("crossbar_cluster_descriptors_limit")} == {LIMIT}
+
+    for _, writer in strangers:
+        writer.close()
+
+    async def is_ready() -> bool:
+        return (await probe(proxy, "readyz"))[0] == 200
+
+    await until(is_ready, 15)
+    await poor.served("realm1", proxy, 15)
+    assert not any(client.gone.done() for client in clients)
+    for client in clients:
+        await client.close()
+
+
+async def test_strangers_at_a_routers_inner_port_take_nothing_from_its_clients(poor):
+    router, proxy = poor.nodes["router2"], poor.nodes["proxy1"]
+    clients = await asyncio.gather(*(poor.client("realm2", proxy, 10) for _ in range(CLIENTS)))
+    port = next(w["port"] for w in (await poor.status())["workers"] if w["node"] == "router2")
+    strangers = []
+    for _ in range(STRANGERS):
+        with contextlib.suppress(OSError):
+            strangers.append(await asyncio.open_connection(router.host.address, port))
+    await asyncio.sleep(LOOK_ON_S)  # that nothing happens is seen by waiting
+    lost = sum(client.gone.done() for client in clients)
+    assert lost == 0, f"{lost} of {CLIENTS} are lost"
+    assert await asyncio.gather(*(client.call("wamp.session.count") for client in clients)) == [CLIENTS] * CLIENTS
+    for _, writer in strangers:
+        writer.close()
+    await poor.served("realm2", proxy, 15)
+    for client in clients:
+        await client.close()
+
+
+async def test_a_proxy_tells_how_many_clients_there_is_room_for(poor):
+    proxy = poor.nodes["proxy1"]
+    assert proxy.running.find(f"Room for about .* clients: {LIMIT} file descriptors")
+    worker = next(w for w in (await poor.status())["workers"] if w["node"] == "proxy1")
+    assert 40 <= worker["most_clients"] <= LIMIT / 2
