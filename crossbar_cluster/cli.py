@@ -22,6 +22,7 @@ COMMANDS = {
     "placements": "crossbar_cluster.operator.placements:placements",
     "secrets": "crossbar_cluster.operator.cluster_secrets:secrets",
     "status": "crossbar_cluster.operator.status:status",
+    "trust-master": "crossbar_cluster.operator.trust_master:trust_master",
     "unpair": "crossbar_cluster.operator.pairing:unpair",
 }
 

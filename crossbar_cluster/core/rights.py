@@ -22,6 +22,8 @@ MASTER_STATUS = "crossbarfabriccenter.mrealm.get_status"
 
 #: ABORT of a node that is not paired, and GOODBYE of one that is not any more, as the released master has them.
 UNPAIRED = "fabric.auth-failed.node-unpaired"
+#: The released node ends for good when it is told that. No master says so: nobody else is to end a node with it either.
+ALREADY_CONNECTED = "fabric.auth-failed.node-already-connected"
 AUTH_CHANGED = "wamp.close.auth-changed"
 
 #: What a node's controller signs with the node's key: for its own workers, never for anybody on the management realm.
