@@ -57,7 +57,7 @@ def show_status(status: Status) -> RenderableType:
     sections = [
         _verdict(status),
         _master(status),
-        _section("Nodes", ("name", "status", "since", "address", "changed"), _nodes(status)),
+        _section("Nodes", ("name", "status", "since", "address", "changed", "knows master by"), _nodes(status)),
         _section("Realms", ("name", "status", "worker group", "web cluster"), _realms(status)),
         _section("Web clusters", ("name", "status", "nodes"), _webclusters(status)),
         show_placements(status["groups"]),
@@ -98,8 +98,10 @@ def _verdict(status: Status) -> RenderableType:
 
 def _master(status: Status) -> RenderableType:
     master = status["master"]
+    key = master.get("key")
     return Group(
         Text("Master", "bold"),
+        *([_indented(f"public key {key}")] if key else ()),
         _indented(f"management realm {master['realm']}, up for {duration((status['now'] - master['started']) / 1e9)}"),
         _indented(f"crossbar {master['crossbar']}, crossbar-cluster {master['crossbar_cluster']}"),
         _indented(f"{master['passes']} passes, {master['calls']} calls to nodes, {master['failures']} failed"),
@@ -132,6 +134,7 @@ def _nodes(status: Status) -> Iterator[Row]:
             ago(node["since"], now),
             _address(node),
             ago(node["address_since"], now),
+            node.get("knows_master_by") or _NOTHING,
         )
 
 
