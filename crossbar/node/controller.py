@@ -18,12 +18,15 @@ SIGNING = Record(
     kind="subclass",
     members=("sign", "sign_challenge"),
     why="Whoever holds the key of one node of a management realm can have every other node sign a challenge, through "
-    "the node's bridge to the master, and so speak for it.",
-    retire="When the released node controller signs for its own workers only.",
+    "the node's bridge to the master, and so speak for it. A client can have a worker ask for one.",
+    retire="When the released node controller signs for its own workers only, and nothing that a client chooses.",
     relies_on=(
         "crossbar.node.controller:NodeController._start_native_worker",
         "crossbar.node.node:Node._add_worker_role",
         "crossbar.common.process:NativeProcess.onJoin",
+        "crossbar.router.auth.cryptosign:PendingAuthCryptosign.hello",
+        "crossbar.worker.controller:WorkerController.sign_challenge",
+        "crossbar.worker.rlink:RLinkRemoteSession.onChallenge",
     ),
 )
 
@@ -62,18 +65,20 @@ class SuccessfullyEndingNode:
 
 @SIGNING
 class OwnWorkersSigner:
-    """Refuses to sign for whoever is not one of this node's workers: an operator, the bridge, the master."""
+    """Signs for this node's workers only, and nothing for them that could prove its key elsewhere."""
 
     @wamp.register(None)
     def sign(self, data, details):
-        from crossbar_cluster.node.signing import refuse_strangers
+        from crossbar_cluster.node.signing import refuse_proofs, refuse_strangers
 
         refuse_strangers(self, "sign data", details)
+        refuse_proofs(self, data, details)
         return super().sign(data, details)
 
     @wamp.register(None)
     def sign_challenge(self, challenge_method, challenge_extra, channel_id_raw, channel_id_type, details):
-        from crossbar_cluster.node.signing import refuse_strangers
+        from crossbar_cluster.node.signing import refuse_other_challenges, refuse_strangers
 
         refuse_strangers(self, "sign a challenge", details)
+        refuse_other_challenges(self, challenge_method, details)
         return super().sign_challenge(challenge_method, challenge_extra, channel_id_raw, channel_id_type, details)

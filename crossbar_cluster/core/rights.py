@@ -46,3 +46,24 @@ def signs_for(authrole: str | None, workers: frozenset[str]) -> bool:
     :param workers: ids of the node's workers: each has a role of its own, which nobody else can get.
     """
     return authrole is not None and authrole.startswith(WORKER_ROLE) and authrole[len(WORKER_ROLE) :] in workers
+
+
+#: As long as what nodes prove their keys by: hashes, and challenges of masters of the plain release.
+_PROOF_BYTES = 32
+
+
+def may_be_signed(data: object) -> bool:
+    """Whether a node signs that for a worker of its own, which may have it from a client.
+
+    Whatever is as long as a proof can be one: of the node, to a router worker or to its master.
+    """
+    return isinstance(data, bytes) and len(data) != _PROOF_BYTES
+
+
+def answers_challenge(method: object, worker_type: str) -> bool:
+    """Whether a node answers a challenge for a worker of its own of that type.
+
+    Only what the release's router workers need it for: links to routers elsewhere that its configuration has. Proxies
+    and routers of a cluster prove the node's key themselves (`core.proof`).
+    """
+    return method == "cryptosign" and worker_type == "router"
