@@ -4,12 +4,13 @@ The release lets every node do everything there, so that whoever holds the key o
 really do, patched and released, is listed here and nothing else. It is decided by the authid of the session, which the
 node has proven.
 
-Names end with a dot, so that node ``a`` has no part in node ``ab``. It has in ``a.b``: give no node a name that
-begins with another one's and a dot.
+Names end with a dot, so that node ``a`` has no part in node ``ab``. It has in ``a.b``: no two nodes have such names
+(`names_overlap`).
 """
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 Action = Literal["call", "register", "publish", "subscribe"]
@@ -29,6 +30,20 @@ AUTH_CHANGED = "wamp.close.auth-changed"
 #: What a node's controller signs with the node's key: for its own workers, never for anybody on the management realm.
 SIGNING = frozenset({"sign", "sign_challenge"})
 WORKER_ROLE = "crossbar.worker."
+
+
+# What can be a part of the name of a procedure: components without spaces and '#', between dots.
+_NODE_NAME = re.compile(r"[^\s.#]+(\.[^\s.#]+)*")
+
+
+def is_node_name(name: str) -> bool:
+    """Whether a node can have that name. (One that is paired by a token has no dots besides.)"""
+    return len(name) <= 253 and name.isprintable() and _NODE_NAME.fullmatch(name) is not None
+
+
+def names_overlap(one: str, other: str) -> bool:
+    """Whether a node of one name could do something in the name of the other."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def node_may(authid: str | None, action: Action, uri: str) -> bool:
