@@ -1,4 +1,4 @@
-"""Workers learn from their node what they need to know; its key signs for nobody else; it may be told to end."""
+"""Workers learn from their node what they need to know, and run patched; its key signs for them only; it may end."""
 
 from autobahn import wamp
 
@@ -37,6 +37,20 @@ ENDING = Record(
     why="A node that its master, or an operator, tells to end does so with exit code 1, as if it had failed.",
     retire="When a released node that was told to end ends with exit code 0.",
     relies_on=("crossbar.node.main:_run_command_start",),
+)
+
+
+ARMED = Record(
+    target="crossbar.node.controller:NodeController",
+    kind="subclass",
+    members=("_start_native_worker",),
+    why="A worker whose Python does not read the .pth file runs the plain release, and nobody notices.",
+    retire="When nothing has to be patched any more.",
+    relies_on=(
+        "crossbar.node.controller:NodeController._start_native_worker",
+        "crossbar.node.controller:NodeController.stop_worker",
+        "crossbar.common.process:NativeProcess.onJoin",
+    ),
 )
 
 
@@ -82,3 +96,18 @@ class OwnWorkersSigner:
         refuse_strangers(self, "sign a challenge", details)
         refuse_other_challenges(self, challenge_method, details)
         return super().sign_challenge(challenge_method, challenge_extra, channel_id_raw, channel_id_type, details)
+
+
+@ARMED
+class ArmedWorkers:
+    """Goes on with no worker that runs without the patches."""
+
+    def _start_native_worker(self, worker_type, worker_id, worker_options=None, details=None):
+        from twisted.internet.defer import ensureDeferred
+
+        from crossbar_cluster.node.armed import started_armed
+
+        starting = super()._start_native_worker(worker_type, worker_id, worker_options, details=details)
+        return starting.addCallback(
+            lambda started: ensureDeferred(started_armed(self, worker_id, worker_options, started, details))
+        )
