@@ -36,7 +36,7 @@ from twisted.logger import ILogObserver, Logger
 from txaio import make_logger
 from zope.interface import implementer  # type: ignore[import-untyped]
 
-from crossbar_cluster.core.metrics import METRICS, UPLINK_CONNECTS
+from crossbar_cluster.core.metrics import METRICS, UPLINK_CONNECTS, UPLINK_IMPOSTORS
 from crossbar_cluster.core.news import Seldom
 from crossbar_cluster.core.rights import ALREADY_CONNECTED, UNPAIRED
 from crossbar_cluster.node.pairing_offer import has_token
@@ -257,6 +257,7 @@ def can_wait(runner: Any, reason: str, message: str | None) -> bool:
 
 def tell_distrusted(runner: Any, log: Any, why: str) -> None:
     """Whoever answers to a node's runner does not prove to be its master."""
+    METRICS.count(UPLINK_IMPOSTORS)
     if isinstance(runner, Uplink):
         runner.distrusted(why)
     else:

@@ -18,6 +18,7 @@ from nacl.signing import SigningKey
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
 
+from crossbar_cluster.core.metrics import METRICS, UPLINK_IMPOSTORS
 from crossbar_cluster.core.pairing_token import with_master_key
 from crossbar_cluster.core.proof import NONCE_BYTES, Connection, RouterIdentity
 from crossbar_cluster.core.uplink_proof import PART, Login, challenge_part
@@ -162,6 +163,7 @@ def test_another_key_gets_no_signature_and_the_log_says_what_to_do(node, tmp_pat
     assert stranger.challenged(proof_of(OTHER, stranger)) is None
     assert not stranger.welcomed() and not stranger.transport.open and not stranger.ended.called
     assert known_master(str(tmp_path), {}).keys == {public(MASTER)}
+    assert METRICS.collect()[UPLINK_IMPOSTORS.name][0][1] >= 1
     [line] = stranger.told()
     assert URL in line and public(MASTER) in line and public(OTHER) in line
     assert f"crossbar-cluster trust-master {public(OTHER)} --cbdir {tmp_path}" in line
