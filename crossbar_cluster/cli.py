@@ -22,6 +22,7 @@ COMMANDS = {
     "placements": "crossbar_cluster.operator.placements:placements",
     "secrets": "crossbar_cluster.operator.cluster_secrets:secrets",
     "status": "crossbar_cluster.operator.status:status",
+    "trust-master": "crossbar_cluster.operator.trust_master:trust_master",
     "unpair": "crossbar_cluster.operator.pairing:unpair",
 }
 
@@ -50,10 +51,10 @@ def main() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--write", is_flag=True, help="Regenerate fingerprints.json and PATCHES.md (in a checkout), then check.")
 def check(as_json: bool, write: bool) -> None:
-    """Compare the patches with the installed release.
+    """Compare the patches with the installed release, and see whether they are applied.
 
-    Exits with 0 if every released member that a patch touches or relies on is what the patch was written against,
-    with 1 otherwise.
+    Exits with 0 if every released member that a patch touches or relies on is what the patch was written against, and
+    Python processes like this one apply the patches; with 1 otherwise.
     """
     from crossbar_cluster.overlay import check as checking
     from crossbar_cluster.overlay.discover import checkout_root
@@ -68,7 +69,7 @@ def check(as_json: bool, write: bool) -> None:
             raise click.ClickException(str(error)) from error
         for file in written:
             click.echo(f"wrote {file}", err=True)
-    findings = checking.check()
+    findings = [*checking.check(), checking.arming()]
     if as_json:
         click.echo(checking.as_json(findings))
     else:

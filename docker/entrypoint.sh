@@ -10,6 +10,11 @@ case "${1:-} ${2:-}" in
     # what the built-in configuration would fetch from the Internet is left out, unless there is another configuration
     mkdir -p "$CROSSBAR_DIR"
     [ -e "$CROSSBAR_DIR/config.json" ] || cp /opt/crossbar/share/master.json "$CROSSBAR_DIR/config.json"
+    # by this public key nodes know their master
+    if [ -n "${CROSSBAR_CLUSTER_SHOW_KEY_IN:-}" ]; then
+        [ -e "$CROSSBAR_DIR/key.priv" ] || crossbar master keys --cbdir="$CROSSBAR_DIR" >/dev/null
+        cp "$CROSSBAR_DIR/key.pub" "$CROSSBAR_CLUSTER_SHOW_KEY_IN/key.pub"
+    fi
     ;;
 "edge start")
     [ -e "$CROSSBAR_DIR/key.priv" ] || crossbar edge keys --cbdir="$CROSSBAR_DIR" >/dev/null

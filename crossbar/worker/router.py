@@ -178,17 +178,18 @@ def stop_router_realm_role(wrapped, instance, args, kwargs):
 
 @PRINCIPALS
 @wamp.register(None)
-def update_router_principals(self, transport_id, principals, routers=(), details=None):
+def update_router_principals(self, transport_id, principals, routers=(), realms=None, details=None):
     """Let these nodes connect to a listener from now on, and no others: sessions of others are ended.
 
     :param transport_id: run-time id of the listener.
     :param principals: authid -> role and authorized keys, as in the listener's configuration.
     :param routers: authids of those that may link their router workers with this one.
+    :param realms: authid -> names of the realms whose clients may come through that node; None: of any realm.
     :raises ApplicationError: ``crossbar.error.no_such_object``.
     """
     from crossbar_cluster.node.router_worker import update_principals
 
-    update_principals(self, transport_id, principals, routers)
+    update_principals(self, transport_id, principals, routers, realms)
 
 
 @SNAPSHOT

@@ -16,8 +16,11 @@ from nacl.encoding import HexEncoder
 from crossbar_cluster.control.records import AddressUpdate, NodeRecords, address_in_key_file
 from crossbar_cluster.core.address import VARIABLE, AddressClaim, InvalidAddress, describe
 from crossbar_cluster.core.metrics import ADDRESS_CHANGES, CLAIMS_REJECTED, METRICS
+from crossbar_cluster.core.uplink_proof import knows_in
 
 NODE_ROLE = "node"
+#: In the authextra of a node's session, beside what is on record: where the node has the master's key from.
+KNOWS_MASTER_BY = "knows_master_by"
 
 
 def heard(log: Any, authid: str, details: Mapping[str, Any]) -> None:
@@ -147,6 +150,9 @@ def confirm(pending: Any, result: Any) -> Any:
     if refusal is not None:  # the release has looked it up at HELLO; a proof may be long in coming
         return refusal
     on_record = authenticator.node_proven(pubkey, result.authid, authextra)
+    knows = knows_in(authextra)
+    if on_record is not None and knows:  # a node that has none on record gets none: it acts on whether it has any
+        on_record = {**on_record, KNOWS_MASTER_BY: knows}
     return Accept(
         realm=result.realm,
         authid=result.authid,

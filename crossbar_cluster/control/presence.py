@@ -7,19 +7,19 @@ Its work ends with telling the control plane to look at a node.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 from uuid import UUID
 
 from twisted.internet.defer import Deferred, DeferredList
 
+from crossbar_cluster.control.authentication import KNOWS_MASTER_BY, NODE_ROLE
 from crossbar_cluster.control.configuration import NodeRecord
 from crossbar_cluster.control.guard import detached
 from crossbar_cluster.control.nodes import NodeCallFailed, NodeCalls
 from crossbar_cluster.control.reader import ConfigurationReader
 from crossbar_cluster.core.sessions import NodeSessions
 
-NODE_ROLE = "node"
 #: A node of the plain release registers its procedures one by one.
 QUIET_S = 0.02
 
@@ -50,6 +50,9 @@ class NodePresence:
         self._log = log
         self._sessions = NodeSessions()
         self._oids: dict[str, UUID] = {}  #: of the nodes that are there: one that is unpaired loses its name on record
+        self._known_by: dict[
+            str, str
+        ] = {}  #: of nodes that are there, by authid: where they have this master's key from
         self._undiscovered: dict[UUID, NodeRecord] = {}  #: nodes that have not told yet which workers they run
 
     def is_online(self, authid: str) -> bool:
@@ -58,6 +61,10 @@ class NodePresence:
     def since(self, authid: str) -> int | None:
         """Since when the node is online, or offline (ns since the epoch). None: it has not been seen."""
         return self._sessions.since(authid)
+
+    def knows_master_by(self, authid: str) -> str | None:
+        """Where a node that is there has this master's key from; None: it has not said, and demands no proof of it."""
+        return self._known_by.get(authid)
 
     def authid_of(self, session: int) -> str | None:
         """The node that has this session."""
@@ -69,9 +76,10 @@ class NodePresence:
 
     # -- events -------------------------------------------------------------------------------------------------
 
-    def joined(self, session: int, authid: str) -> UUID | None:
+    def joined(self, session: int, authid: str, authextra: Any = None) -> UUID | None:
         """A node has joined. :returns: the node, if it was offline until now."""
         came = self._sessions.joined(session, authid, time.time_ns())
+        self._heard(authid, authextra)
         node = self._begun(authid)
         if node and not came:  # it can be called already, and may have registered nothing anew
             detached(self._discover(node), self._log)
@@ -97,6 +105,13 @@ class NodePresence:
         if node:
             self._listener.look_at(node, 0.0, is_news=False)
 
+    def _heard(self, authid: str, authextra: Any) -> None:
+        knows = authextra.get(KNOWS_MASTER_BY) if isinstance(authextra, Mapping) else None
+        if isinstance(knows, str):
+            self._known_by[authid] = knows
+        else:
+            self._known_by.pop(authid, None)
+
     def _begun(self, authid: str) -> NodeRecord | None:
         node = self._record_of(authid)
         if node:
@@ -107,6 +122,7 @@ class NodePresence:
         return node
 
     def _ended(self, authid: str) -> UUID | None:
+        self._known_by.pop(authid, None)
         oid = self._oids.pop(authid, None) or self._reader.oid_of(authid)
         if oid:
             self._undiscovered.pop(oid, None)
@@ -145,7 +161,10 @@ class NodePresence:
             details = await self._calls.master("wamp.session.get", session)
         except NodeCallFailed:  # it has ended meanwhile
             return None
-        return str(details["authid"]) if details.get("authrole") == NODE_ROLE else None
+        if details.get("authrole") != NODE_ROLE:
+            return None
+        self._heard(str(details["authid"]), details.get("authextra"))
+        return str(details["authid"])
 
     async def _discover(self, node: NodeRecord) -> None:
         """Ask a node which workers it runs: some may be to run no more, stopped while it, or this master, was away."""

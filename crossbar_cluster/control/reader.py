@@ -153,25 +153,30 @@ class _Reading:
     ) -> Iterator[DesiredRouter]:
         """A router worker is to run as long as a realm runs on its group.
 
-        Who may connect to it: the nodes of the proxies that send clients to it, and of the other workers of its group.
+        Who may connect to it: the nodes of the proxies that send clients to it, each for the realms that its web
+        clusters serve, and of the other workers of its group.
         """
         of_group: dict[UUID, list[Realm]] = {}
         for arealm in self._arealms:
             if arealm.oid in realms:
                 of_group.setdefault(arealm.workergroup_oid, []).append(realms[arealm.oid])
-        users: dict[WorkerKey, set[UUID]] = {}
+        users: dict[WorkerKey, dict[UUID, set[str]]] = {}
         for proxy in proxies.values():
-            for backend in proxy.backends.values():
-                users.setdefault(backend.router, set()).add(proxy.key.node_oid)
+            for routed in proxy.realms:
+                for backend in routed.backends:
+                    realms_of = users.setdefault(backend.router, {})
+                    realms_of.setdefault(proxy.key.node_oid, set()).add(routed.name)
         for group_oid, running in of_group.items():
             placed = groups[group_oid].placements.values()
             ordered = tuple(sorted(running, key=lambda realm: realm.id))
             for key in placed:
-                peers = {self._nodes[oid] for oid in users.get(key, set()) | {other.node_oid for other in placed}}
+                serving = users.get(key, {})
+                peers = {self._nodes[oid] for oid in serving.keys() | {other.node_oid for other in placed}}
+                serves = tuple(sorted((self._nodes[oid].name, tuple(sorted(names))) for oid, names in serving.items()))
                 keys = tuple(sorted((peer.name, peer.pubkey) for peer in peers))
                 others = tuple(self._backend(other) for other in sorted(placed) if other != key)
                 routers = tuple(sorted({self._nodes[other.router.node_oid].name for other in others}))
-                yield DesiredRouter(key, self._nodes[key.node_oid].name, ordered, keys, others, routers)
+                yield DesiredRouter(key, self._nodes[key.node_oid].name, ordered, keys, others, routers, serves)
 
     def _backend(self, key: WorkerKey) -> Backend:
         return Backend(connection_id(self._nodes[key.node_oid].name, key.worker), key)

@@ -85,11 +85,12 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
         port, access = snapshot["transports"].get(listener), snapshot["access"].get(listener)
         names = {realm_id: realm["name"] for realm_id, realm in snapshot["realms"].items()}
         links = {link_id: _link(described) for link_id, described in snapshot["links"].items()}
-        return ObservedRouter(True, realms, names, port, access, snapshot["life"], links)
+        by_realm = bool(snapshot.get("by_realm"))  # a version before does not say
+        return ObservedRouter(True, realms, names, port, access, snapshot["life"], links, by_realm)
 
     async def _guests(self, desired: DesiredRouter, observed: ObservedRouter) -> frozenset[Peer]:
         """Nodes that have clients there and are to connect no more: not asked for while all is as it should be."""
-        as_it_should_be = observed.access in (None, digest(desired.access))
+        as_it_should_be = observed.access in (None, digest(desired.access_on(observed)))
         guests = None if as_it_should_be else await or_none(self.call("get_router_guests"), NO_SUCH_PROCEDURE)
         leaving = frozenset((authid, key) for authid, key in guests or ()) - set(desired.peers)
         overdue, _ = self._guests_stay.due(leaving, self._plane.reactor.seconds())
@@ -120,9 +121,8 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
             case StartListener():
                 await self._listen(desired)
             case UpdatePrincipals():
-                await self.call(
-                    "update_router_principals", desired.transport_id, *self._admitting(desired, self.observed).access
-                )
+                access = self._admitting(desired, self.observed).access_on(self.observed)
+                await self.call("update_router_principals", desired.transport_id, *access)
             case SetLink(link_id, (host, port), router):
                 await self.call("set_router_link", link_id, {"host": host, "port": port, "router": asdict(router)})
             case DropLink(link_id):
@@ -133,13 +133,14 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
                 await self.call("stop_router_realm", realm_id)
 
     async def _listen(self, desired: DesiredRouter) -> None:
+        principals, routers, realms = desired.access
         config = {
             "id": desired.transport_id,
             "type": "rawsocket",
             "endpoint": {"type": "tcp", "portrange": [LISTENING_PORTS[0], LISTENING_PORTS[-1]]},
             "options": {},
             "serializers": ["cbor"],
-            "auth": {METHOD: {"type": "static", "principals": desired.principals, "routers": list(desired.routers)}},
+            "auth": {METHOD: {"type": "static", "principals": principals, "routers": routers, "realms": realms}},
         }
         started = await self.call("start_router_transport", desired.transport_id, config)
         life = self.observed.life if self.observed else None

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from crossbar_cluster.control.plane import ControlPlane, Reconciler
 
 
-def status_of(plane: ControlPlane, realm: str) -> dict[str, Any]:
+def status_of(plane: ControlPlane, realm: str, key: str | None = None) -> dict[str, Any]:
     """The document. Times are nanoseconds since the epoch; see README.md for its fields.
 
     :param realm: name of the management realm.
+    :param key: the master's public key (hex), if it can be read.
     """
     from crossbar import __version__ as release
 
@@ -33,6 +34,7 @@ def status_of(plane: ControlPlane, realm: str) -> dict[str, Any]:
         "now": time.time_ns(),
         "master": {
             "realm": realm,
+            "key": key,
             "started": plane.started_ns,
             "crossbar": release,
             "crossbar_cluster": __version__,
@@ -66,6 +68,7 @@ def _node(plane: ControlPlane, recorded: NodeRecord) -> dict[str, Any]:
         "address": record.address,
         "address_source": record.address_source,
         "address_since": record.address_since,
+        "knows_master_by": plane.presence.knows_master_by(record.name),
     }
 
 

@@ -16,6 +16,7 @@ from uuid import uuid4
 from cfxdb.mrealm import Node
 
 from crossbar_cluster.control.authentication import NODE_ROLE, heard, peer_in
+from crossbar_cluster.control.node_names import NameTaken, refuse_taken_name
 from crossbar_cluster.control.pairing import tell_of_pairing
 from crossbar_cluster.core.metrics import CLAIMS_REJECTED, METRICS
 from crossbar_cluster.core.pairing_token import InvalidToken, NotEntitled, Offer, entitles, parse_tokens
@@ -77,7 +78,7 @@ class TokenPairing:
             why = f"it has no such token for a node named {offer.name}"
             raise NotEntitled(why, "; ".join([why, *problems]))
         with self._db.begin() as txn:
-            self._refuse_taken_name(txn, self._mrealm(txn), offer.name)
+            self._refuse_taken_name(txn, self._mrealm(txn), offer.name, pubkey)
         return offer
 
     def pair(self, pubkey: str, authextra: Any) -> str | None:
@@ -92,7 +93,7 @@ class TokenPairing:
             if self._schema.idx_nodes_by_pubkey[txn, pubkey]:
                 return None
             mrealm = self._mrealm(txn)
-            self._refuse_taken_name(txn, mrealm, offer.name)
+            self._refuse_taken_name(txn, mrealm, offer.name, pubkey)
             node = Node()
             node.oid, node.pubkey, node.authid = uuid4(), pubkey, offer.name
             node.owner_oid, node.mrealm_oid = mrealm.owner, mrealm.oid
@@ -107,12 +108,11 @@ class TokenPairing:
             raise NotEntitled(f"it has no management realm {_MREALM!r} yet")
         return mrealm
 
-    def _refuse_taken_name(self, txn: Any, mrealm: Any, name: str) -> None:
-        if self._schema.idx_nodes_by_authid[txn, (mrealm.oid, name)]:
-            raise NotEntitled(
-                f"a node named {name} is paired there, with another key. If that one is gone for good, unpair it: "
-                f"`crossbar-cluster unpair {name}`"
-            )
+    def _refuse_taken_name(self, txn: Any, mrealm: Any, name: str, pubkey: str) -> None:
+        try:
+            refuse_taken_name(self._schema, txn, mrealm.oid, name, pubkey)
+        except NameTaken as e:
+            raise NotEntitled(str(e)) from None
 
 
 def login_of_new_node(

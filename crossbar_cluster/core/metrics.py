@@ -82,6 +82,15 @@ UPLINK_CONNECTS = Metric(
     begins=((),),
 )
 
+UPLINK_IMPOSTORS = Metric(
+    f"{PREFIX}uplink_impostors_total",
+    "counter",
+    "Times that whoever answered at its master's address did not prove to be its master.",
+    ("router", "proxy"),
+    of_worker=False,
+    begins=((),),
+)
+
 # -- of every process -------------------------------------------------------------------------------------------------
 
 LOOP_LATE = Metric(

@@ -3,6 +3,9 @@
 The token itself never goes over the network. A node sends a code that holds for its own name and key only, so whoever
 has heard it can do nothing with it without that key. Who has the token can pair nodes of any name that begins with the
 token's prefix, as long as no other key has that name.
+
+A token may end with the master's public key, behind a dot. Then a node that has it knows its master by that. Each end
+takes the whole of it for the secret, as do versions that know nothing of keys in tokens.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from crossbar_cluster.core.master_key import is_key
 
 #: A shorter one could be found by trying: the code that it makes is heard on the network.
 LEAST_LENGTH = 32
@@ -52,9 +57,24 @@ def parse_tokens(text: str) -> tuple[str, ...]:
     tokens = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not tokens:
         raise InvalidToken("it is empty")
-    if any(len(token) < LEAST_LENGTH for token in tokens):
+    if any(len(_secret_of(token)) < LEAST_LENGTH for token in tokens):
         raise InvalidToken(f"a token has less than {LEAST_LENGTH} characters")
     return tokens
+
+
+def with_master_key(secret: str, master: str) -> str:
+    """A token by which nodes know their master as well. :param master: its public key (hex)."""
+    return f"{secret}.{master}"
+
+
+def master_keys_of(tokens: Iterable[str]) -> frozenset[str]:
+    """The public keys (hex) of masters that these tokens carry."""
+    return frozenset(end for token in tokens if is_key(end := token.rpartition(".")[2]) and end != token)
+
+
+def _secret_of(token: str) -> str:
+    secret, _, end = token.rpartition(".")
+    return secret if is_key(end) and secret else token
 
 
 def code_of(token: str, name: str, pubkey: str) -> str:

@@ -19,18 +19,18 @@ on the way to the very worker that is meant: that takes encryption of the networ
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from crossbar_cluster.core.signed import NONCE_BYTES as NONCE_BYTES
+from crossbar_cluster.core.signed import SIGNATURE_BYTES, bytes_in, hash_of
 
 #: The authentication method of proxies at router workers.
 METHOD = "cryptosign-proxy"
 #: The part of authextra, in HELLO and CHALLENGE, that the two ends exchange.
 PART = "x_cb_cluster"
 VERSION = 1
-NONCE_BYTES = 32
-SIGNATURE_BYTES = 64
 _DOMAIN = b"crossbar-cluster backend connection 1"
 
 
@@ -69,11 +69,7 @@ class Connection:
 
     def _hash(self, purpose: bytes) -> bytes:
         texts = (self.router.node, self.router.worker, self.router.pubkey, self.proxy_pubkey)
-        fields = (_DOMAIN, purpose, *(text.encode("utf-8") for text in texts), self.proxy_nonce, self.router_nonce)
-        digest = hashlib.sha256()
-        for field in fields:  # each with its length in front: no two lists of fields make the same bytes
-            digest.update(len(field).to_bytes(4, "big") + field)
-        return digest.digest()
+        return hash_of(_DOMAIN, purpose, *(text.encode("utf-8") for text in texts), self.proxy_nonce, self.router_nonce)
 
 
 def hello_part(nonce: bytes, linked_worker: str | None = None) -> dict[str, Any]:
@@ -97,7 +93,7 @@ def nonce_in(extra: Any) -> bytes | None:
     :raises ValueError: it sent one that makes no sense.
     """
     part = _part(extra)
-    return None if part is None else _bytes_in(part, "nonce", NONCE_BYTES)
+    return None if part is None else bytes_in(part, "nonce", NONCE_BYTES, VERSION, PART)
 
 
 def linked_worker_in(extra: Any) -> str | None:
@@ -109,7 +105,7 @@ def linked_worker_in(extra: Any) -> str | None:
 
 def signature_in(extra: Any) -> bytes:
     """The router's signature in a CHALLENGE's ``extra``. :raises ValueError: there is none that makes sense."""
-    return _bytes_in(_part(extra), "signature", SIGNATURE_BYTES)
+    return bytes_in(_part(extra), "signature", SIGNATURE_BYTES, VERSION, PART)
 
 
 def router_in(extra: Any) -> RouterIdentity:
@@ -125,11 +121,3 @@ def router_in(extra: Any) -> RouterIdentity:
 
 def _part(extra: Any) -> Any:
     return extra.get(PART) if isinstance(extra, Mapping) else None
-
-
-def _bytes_in(part: Any, name: str, length: int) -> bytes:
-    value = part.get(name) if isinstance(part, Mapping) and part.get("version") == VERSION else None
-    decoded = bytes.fromhex(value) if isinstance(value, str) and len(value) == 2 * length else b""
-    if len(decoded) != length:  # `fromhex` passes over spaces
-        raise ValueError(f"{PART} holds no {name} of {length} bytes")
-    return decoded

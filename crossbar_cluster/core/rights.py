@@ -4,12 +4,13 @@ The release lets every node do everything there, so that whoever holds the key o
 really do, patched and released, is listed here and nothing else. It is decided by the authid of the session, which the
 node has proven.
 
-Names end with a dot, so that node ``a`` has no part in node ``ab``. It has in ``a.b``: give no node a name that
-begins with another one's and a dot.
+Names end with a dot, so that node ``a`` has no part in node ``ab``. It has in ``a.b``: no two nodes have such names
+(`names_overlap`).
 """
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 Action = Literal["call", "register", "publish", "subscribe"]
@@ -22,11 +23,27 @@ MASTER_STATUS = "crossbarfabriccenter.mrealm.get_status"
 
 #: ABORT of a node that is not paired, and GOODBYE of one that is not any more, as the released master has them.
 UNPAIRED = "fabric.auth-failed.node-unpaired"
+#: The released node ends for good when it is told that. No master says so: nobody else is to end a node with it either.
+ALREADY_CONNECTED = "fabric.auth-failed.node-already-connected"
 AUTH_CHANGED = "wamp.close.auth-changed"
 
 #: What a node's controller signs with the node's key: for its own workers, never for anybody on the management realm.
 SIGNING = frozenset({"sign", "sign_challenge"})
 WORKER_ROLE = "crossbar.worker."
+
+
+# What can be a part of the name of a procedure: components without spaces and '#', between dots.
+_NODE_NAME = re.compile(r"[^\s.#]+(\.[^\s.#]+)*")
+
+
+def is_node_name(name: str) -> bool:
+    """Whether a node can have that name. (One that is paired by a token has no dots besides.)"""
+    return len(name) <= 253 and name.isprintable() and _NODE_NAME.fullmatch(name) is not None
+
+
+def names_overlap(one: str, other: str) -> bool:
+    """Whether a node of one name could do something in the name of the other."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def node_may(authid: str | None, action: Action, uri: str) -> bool:
@@ -44,3 +61,24 @@ def signs_for(authrole: str | None, workers: frozenset[str]) -> bool:
     :param workers: ids of the node's workers: each has a role of its own, which nobody else can get.
     """
     return authrole is not None and authrole.startswith(WORKER_ROLE) and authrole[len(WORKER_ROLE) :] in workers
+
+
+#: As long as what nodes prove their keys by: hashes, and challenges of masters of the plain release.
+_PROOF_BYTES = 32
+
+
+def may_be_signed(data: object) -> bool:
+    """Whether a node signs that for a worker of its own, which may have it from a client.
+
+    Whatever is as long as a proof can be one: of the node, to a router worker or to its master.
+    """
+    return isinstance(data, bytes) and len(data) != _PROOF_BYTES
+
+
+def answers_challenge(method: object, worker_type: str) -> bool:
+    """Whether a node answers a challenge for a worker of its own of that type.
+
+    Only what the release's router workers need it for: links to routers elsewhere that its configuration has. Proxies
+    and routers of a cluster prove the node's key themselves (`core.proof`).
+    """
+    return method == "cryptosign" and worker_type == "router"

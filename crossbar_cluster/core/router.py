@@ -62,6 +62,8 @@ class DesiredRouter:
     peers: tuple[Peer, ...] = ()  #: every node that may connect to it
     links: tuple[Backend, ...] = ()  #: the other workers of its group, and where they are
     routers: tuple[str, ...] = ()  #: authids of their nodes, which may link themselves with it
+    serves: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    #: authids of nodes with proxies, and names of the realms whose clients each may bring
 
     @property
     def principals(self) -> dict[str, dict[str, Any]]:
@@ -70,8 +72,12 @@ class DesiredRouter:
 
     @property
     def access(self) -> list[Any]:
-        """Who may connect to the listener, and who of them may link."""
-        return [self.principals, list(self.routers)]
+        """Who may connect to the listener, who of them may link, and who may bring clients of which realms."""
+        return [self.principals, list(self.routers), {authid: list(realms) for authid, realms in self.serves}]
+
+    def access_on(self, observed: ObservedRouter | None) -> list[Any]:
+        """`access`, as far as the worker can be told it: one of a version before knows nothing of realms."""
+        return self.access if observed is None or observed.by_realm else self.access[:2]
 
     @property
     def transport_id(self) -> str:
@@ -103,7 +109,15 @@ class DesiredRouter:
             return self
         still = (linked | guests) & set(paired)
         routers = {*self.routers, *(authid for authid, _ in still & linked)}
-        return replace(self, peers=tuple(sorted({*self.peers, *still})), routers=tuple(sorted(routers)))
+        serves = dict(self.serves) | {
+            authid: tuple(sorted(r.name for r in self.realms)) for authid, _ in still & guests
+        }
+        return replace(
+            self,
+            peers=tuple(sorted({*self.peers, *still})),
+            routers=tuple(sorted(routers)),
+            serves=tuple(sorted(serves.items())),
+        )
 
     def links_to(self, router: WorkerKey) -> bool:
         """Whether it is to be linked with that router worker."""
@@ -132,6 +146,7 @@ class ObservedRouter:
     access: str | None = None  #: digest of `DesiredRouter.access`; None: a worker of the plain release
     life: str | None = None  #: another one for each start of its process; None: a worker of the plain release
     links: Mapping[str, ObservedLink] | None = None  #: by id; None: a worker of the plain release
+    by_realm: bool = True  #: it can be told which node may bring clients of which realms
 
     @property
     def managed(self) -> bool:
@@ -242,7 +257,7 @@ def plan_router(
 def _listener_strand(desired: DesiredRouter, observed: ObservedRouter) -> list[Any]:
     if observed.port is None:
         return [StartListener()]
-    up_to_date = observed.access in (None, digest(desired.access))
+    up_to_date = observed.access in (None, digest(desired.access_on(observed)))
     return [] if up_to_date else [UpdatePrincipals()]
 
 

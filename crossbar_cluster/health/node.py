@@ -115,7 +115,7 @@ class NodeHealth:
             (metrics.WORKER_UP, {(answer.name, answer.type): answer.value is not None for answer in answers}),
         ]
         if self._uplink is not None and not self.is_master:
-            METRICS.begin(metrics.UPLINK_CONNECTS)
+            METRICS.begin(metrics.UPLINK_CONNECTS, metrics.UPLINK_IMPOSTORS)
             gauges.append((metrics.UPLINK_UP, {(): self._uplink.joined}))
         return METRICS.collect(gauges)
 

@@ -92,6 +92,7 @@ class SimulatedRouter:
             "transports": {tid: config["endpoint"].get("port") for tid, config in self.transports.items()},
             "access": {tid: digest(_access(config)) for tid, config in self.transports.items()},
             "links": {link_id: dict(link, realms={}) for link_id, link in self.links.items()},  # always up
+            "by_realm": True,
         }
 
     @procedure
@@ -99,9 +100,14 @@ class SimulatedRouter:
         return []
 
     @procedure
-    def update_router_principals(self, transport_id: str, principals: Config, routers: Sequence[str] = ()) -> None:
+    def update_router_principals(
+        self, transport_id: str, principals: Config, routers: Sequence[str] = (), realms: Config | None = None
+    ) -> None:
         auth = _existing(self.transports, transport_id, "transport")["auth"]["cryptosign-proxy"]
         auth["principals"], auth["routers"] = principals, list(routers)
+        auth.pop("realms", None)
+        if realms is not None:
+            auth["realms"] = realms
 
     @procedure
     def set_router_link(self, link_id: str, config: Config) -> None:
@@ -310,9 +316,10 @@ def _endpoint(config: Config) -> tuple[str, int]:
 
 
 def _access(transport: Config) -> list[Any]:
-    """Who may connect, and who may link."""
+    """Who may connect, who may link, and who may bring clients of which realms."""
     auth = transport["auth"]["cryptosign-proxy"]
-    return [auth["principals"], auth.get("routers", [])]
+    told = [auth["principals"], auth.get("routers", [])]
+    return [*told, auth["realms"]] if "realms" in auth else told
 
 
 def _transport(transport_id: str, config: Config) -> dict[str, Any]:

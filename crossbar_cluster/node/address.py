@@ -9,7 +9,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from crossbar_cluster.core.address import VARIABLE, AddressClaim, InvalidAddress, describe
-from crossbar_cluster.node import pairing_offer, settings
+from crossbar_cluster.node import known_master, pairing_offer, settings
 
 #: Variables that a worker needs of its node, whatever else it inherits. (Router workers are started with
 #: ``PYTHONPATH`` and nothing more.)
@@ -25,6 +25,7 @@ def refuse_invalid_environment(environ: Mapping[str, str]) -> None:
         AddressClaim.from_environment(environ)
         settings.check(environ)
         pairing_offer.check(environ)
+        known_master.check(environ)
     except (InvalidAddress, settings.InvalidSetting) as e:
         print(f"Cannot start this node: {e}", file=sys.stderr)
         raise SystemExit(1) from None

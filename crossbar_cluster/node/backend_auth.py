@@ -124,11 +124,13 @@ class BackendAuth:
 
     :param worker: the release's ``RouterController``.
     :param config: of the listener: ``principals`` are the nodes that may connect (authid -> ``authorized_keys``),
-        ``routers`` those of them that may link themselves. Both can change at any time.
+        ``routers`` those of them that may link themselves, ``realms`` the realms of which each may bring clients
+        (authid -> names; none: of any, as masters of a version before have it). All can change at any time.
     """
 
     def __init__(self, worker: Any, config: Mapping[str, Any], log: Any) -> None:
         self._worker = worker
+        self._config = config
         self._principals: Mapping[str, Any] = config.get("principals", {})
         self._routers: Collection[str] = config.get("routers", ())
         self._log = log
@@ -220,6 +222,10 @@ class BackendAuth:
         if not self._worker.has_realm(claim.realm):
             raise Denied(f"there is no realm {claim.realm} on this router worker", ApplicationError.NO_SUCH_REALM)
         is_link = claim.linked_worker is not None
+        realms = self._config.get("realms")
+        if not is_link and realms is not None and claim.realm not in realms.get(claim.node, ()):
+            # "try again": the proxy may have heard of a new realm before this router has
+            raise Denied(f"no web cluster of node {claim.node} serves realm {claim.realm}", UNAVAILABLE)
         if is_link != (claim.authrole == RLINK_ROLE) or (is_link and claim.nonce is None):
             why = f"role {RLINK_ROLE} is that of routers that link themselves, and prove who they are"
             raise Denied(why, ApplicationError.NO_SUCH_ROLE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from nacl.signing import SigningKey
 
@@ -33,3 +34,14 @@ def node_key(cbdir: str) -> NodeKey:
     private = parse_tags((Path(cbdir) / "key.priv").read_text(encoding="utf-8"))["private-key-ed25519"]
     signing_key = SigningKey(bytes.fromhex(private))
     return NodeKey(signing_key.verify_key.encode().hex(), signing_key)
+
+
+def public_key(worker: Any) -> str | None:
+    """The public key (hex) of the node that a worker belongs to; None: it cannot be read.
+
+    :param worker: the release's ``WorkerController``; None: there is none.
+    """
+    try:
+        return node_key(worker.config.extra.cbdir).public
+    except (AttributeError, KeyError, OSError, ValueError):
+        return None

@@ -24,7 +24,7 @@ def snapshot_of(controller: Any) -> dict[str, Any]:
     :returns: ``realms``: realm id -> ``name`` and ``roles`` (role id -> digest of its configuration);
         ``transports``: transport id -> TCP port that it listens on, or None; ``access``: transport id -> digest of
         who may connect to it; ``life``: a text that is another one for each start of the worker's process; ``links``:
-        see `links.worker.WorkerLinks.describe`.
+        see `links.worker.WorkerLinks.describe`; ``by_realm``: it can be told whose clients of which realms may come.
     """
     from crossbar_cluster.links.worker import links_of
 
@@ -38,12 +38,23 @@ def snapshot_of(controller: Any) -> dict[str, Any]:
     ports = {transport_id: _port(transport) for transport_id, transport in controller.transports.items()}
     access = {t: digest(_access(_method(transport))) for t, transport in controller.transports.items()}
     links = links_of(controller).describe()
-    return {"life": LIFE, "realms": realms, "transports": ports, "access": access, "links": links}
+    return {
+        "life": LIFE,
+        "realms": realms,
+        "transports": ports,
+        "access": access,
+        "links": links,
+        "by_realm": True,
+    }
 
 
 def _access(method: Any) -> list[Any]:
-    """Who may connect, and who may link, as `core.router.DesiredRouter.access` has it."""
-    return [method.get("principals", {}), list(method.get("routers", ()))]
+    """Who may connect, link, and bring clients of which realms, as `core.router.DesiredRouter.access_on` has it.
+
+    A master of a version before knows nothing of the last, and has not told it.
+    """
+    told = [method.get("principals", {}), list(method.get("routers", ()))]
+    return [*told, method["realms"]] if "realms" in method else told
 
 
 def _method(transport: Any) -> Any:
@@ -87,11 +98,16 @@ def end_sessions(controller: Any, realm_id: str, sessions: Iterable[int]) -> Non
 
 
 def update_principals(
-    controller: Any, transport_id: str, principals: Mapping[str, Any], routers: Iterable[str] = ()
+    controller: Any,
+    transport_id: str,
+    principals: Mapping[str, Any],
+    routers: Iterable[str] = (),
+    realms: Mapping[str, Iterable[str]] | None = None,
 ) -> None:
     """Let these connect to a transport from now on, and nobody else. Sessions that others have let in are ended.
 
     :param routers: those of them that may link themselves.
+    :param realms: authid -> names of the realms whose clients may come through that node; None: of any realm.
     :raises ApplicationError: there is no such transport, or it has no principals; nothing is changed.
     """
     transport = controller.transports.get(transport_id)
@@ -103,6 +119,9 @@ def update_principals(
     method["principals"].clear()
     method["principals"].update(principals)
     method.setdefault("routers", [])[:] = routers
+    method.pop("realms", None)
+    if realms is not None:
+        method["realms"] = {authid: list(names) for authid, names in realms.items()}
     ended = sum(_end_foreign_sessions(controller.log, realm.router) for realm in controller.realms.values())
     if ended:
         controller.log.warn("{count} sessions of nodes that may not connect any more are ended", count=ended)

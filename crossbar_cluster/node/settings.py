@@ -93,6 +93,9 @@ LISTEN = Switch("CROSSBAR_CLUSTER_LISTEN", ("address", "all"))
 UNPROVEN_PROXIES = Switch("CROSSBAR_CLUSTER_UNPROVEN_PROXIES", ("refuse", "accept"))
 #: Proxy nodes: what becomes of routers that cannot prove theirs, when the master says that they run the plain release.
 UNPROVEN_ROUTERS = Switch("CROSSBAR_CLUSTER_UNPROVEN_ROUTERS", ("accept", "refuse"))
+#: Every node but the master: what becomes of masters that cannot prove their key. (Those of the plain release cannot.)
+#: unknown: they are accepted as long as the node knows no key of its master.
+UNPROVEN_MASTERS = Switch("CROSSBAR_CLUSTER_UNPROVEN_MASTERS", ("unknown", "accept", "refuse"))
 #: Router and proxy nodes: how long clients may take to finish when a worker ends (`node.draining`). The release kills a
 #: worker that takes longer than 20 s to end.
 DRAIN = Seconds("CROSSBAR_CLUSTER_DRAIN_SECONDS", default_s=5.0, most_s=15.0)
@@ -107,5 +110,5 @@ OF_WORKERS = (LISTEN, UNPROVEN_PROXIES, UNPROVEN_ROUTERS, DRAIN)
 
 def check(environ: Mapping[str, str]) -> None:
     """:raises InvalidSetting: one of the variables holds something that means nothing."""
-    for setting in (*OF_WORKERS, HEALTH_PORT, HEALTH_ADDRESS):
+    for setting in (*OF_WORKERS, UNPROVEN_MASTERS, HEALTH_PORT, HEALTH_ADDRESS):
         setting.read(environ)

@@ -36,9 +36,9 @@ from twisted.logger import ILogObserver, Logger
 from txaio import make_logger
 from zope.interface import implementer  # type: ignore[import-untyped]
 
-from crossbar_cluster.core.metrics import METRICS, UPLINK_CONNECTS
+from crossbar_cluster.core.metrics import METRICS, UPLINK_CONNECTS, UPLINK_IMPOSTORS
 from crossbar_cluster.core.news import Seldom
-from crossbar_cluster.core.rights import UNPAIRED
+from crossbar_cluster.core.rights import ALREADY_CONNECTED, UNPAIRED
 from crossbar_cluster.node.pairing_offer import has_token
 from crossbar_cluster.node.pings import PING_ANSWER_WITHIN_S, PING_EVERY_S
 
@@ -100,6 +100,7 @@ class Uplink:
         self._joined = False  # the present connection, or the one that has just ended, has had its session joined
         self.joined_s = float("-inf")  #: when a session has joined last, in the reactor's time
         self._trouble = ""  # why the last attempt failed
+        self._distrust = ""  # whoever answers does not prove to be the master: why, and what to do
         self._refusal = ""  # the master answered that it does not know the node: in its words
         self._told = Seldom(REMIND_AFTER_S)  # what the operator was told
         self._session: Any = None
@@ -137,6 +138,10 @@ class Uplink:
         """The master has refused the session: it does not know the node. :param why: in the master's words."""
         self._refusal = why or "it does not know this node"
 
+    def distrusted(self, why: str) -> None:
+        """Whoever answers has been refused: it does not prove to be the master. :param why: and what to do."""
+        self._distrust = self._distrust or why
+
     # -- attempts ---------------------------------------------------------------------------------------------------
 
     @property
@@ -161,17 +166,25 @@ class Uplink:
         else:
             self._tell_why()
             self._turn()
-        self._refusal = self._trouble = ""
+        self._distrust = self._refusal = self._trouble = ""
         return self.backoff.next_s()
 
     @property
     def _why(self) -> str:
+        if self._distrust:
+            return "does not prove to be this node's master"
         if self._refusal:
             return "does not know this node"
         return f"does not answer ({self._trouble or 'the connection ended before the node had joined'})"
 
     def _tell_why(self) -> None:
-        if self._refusal and has_token():
+        if self._distrust:
+            self._tell(
+                ("distrusted", self._distrust),
+                "Whoever answers at {url} does not prove to be this node's master, and gets nothing from it: {why}.",
+                why=self._distrust,
+            )
+        elif self._refusal and has_token():
             self._tell(
                 ("unpaired", self._refusal),
                 "This node is not paired: the master at {url} does not take its pairing token: {why}. It tries again "
@@ -235,10 +248,20 @@ def tell_joined(runner: Any) -> None:
 
 def can_wait(runner: Any, reason: str, message: str | None) -> bool:
     """Whether a node whose session was refused for ``reason`` goes on trying without a word to the rest of the node."""
-    if reason != UNPAIRED or not isinstance(runner, Uplink):
+    if not isinstance(runner, Uplink):
         return False
-    runner.unpaired(message)
-    return True
+    if reason == UNPAIRED:
+        runner.unpaired(message)
+    return reason in (UNPAIRED, ALREADY_CONNECTED)
+
+
+def tell_distrusted(runner: Any, log: Any, why: str) -> None:
+    """Whoever answers to a node's runner does not prove to be its master."""
+    METRICS.count(UPLINK_IMPOSTORS)
+    if isinstance(runner, Uplink):
+        runner.distrusted(why)
+    else:
+        log.warn("Whoever answers does not prove to be this node's master, and gets nothing from it: {why}.", why=why)
 
 
 def endpoint_of(url: str, reactor: Any, tls: Any = None) -> Any:

@@ -12,7 +12,9 @@ from typing import Any
 import click
 import yaml
 
-from crossbar_cluster.core.pairing_token import NAME_RULE, is_name
+from crossbar_cluster.core.master_key import KEY_TAG
+from crossbar_cluster.core.pairing_token import NAME_RULE, is_name, with_master_key
+from crossbar_cluster.node.own_key import KEY_FILE
 
 TOKEN_BYTES = 32
 
@@ -30,8 +32,9 @@ TOKEN_BYTES = 32
 def secrets(prefixes: tuple[str, ...]) -> None:
     """Make the secrets of a new cluster, and print them as manifests for Kubernetes.
 
-    Secret crossbar-superuser has a new key pair of the superuser (default.priv, default.pub), Secret crossbar-pairing
-    the tokens that nodes are paired by. Nothing is kept here: every run makes others.
+    Secret crossbar-superuser has a new key pair of the superuser (default.priv, default.pub), Secret crossbar-master a
+    new key of the master (key.priv), Secret crossbar-pairing the tokens that nodes are paired by, and know their master
+    by. Nothing is kept here: every run makes others.
 
     \b
       crossbar-cluster secrets | kubectl create -n crossbar -f -
@@ -41,8 +44,13 @@ def secrets(prefixes: tuple[str, ...]) -> None:
     for prefix in prefixes:
         if not is_name(prefix):
             raise click.UsageError(f"{prefix!r} cannot begin a node's name: it has to have {NAME_RULE}.")
-    tokens = {prefix: random.token_urlsafe(TOKEN_BYTES) for prefix in prefixes}
-    made = [_secret("crossbar-superuser", _new_superuser()), _secret("crossbar-pairing", tokens)]
+    key, public = _new_master()
+    tokens = {prefix: with_master_key(random.token_urlsafe(TOKEN_BYTES), public) for prefix in prefixes}
+    made = [
+        _secret("crossbar-superuser", _new_superuser()),
+        _secret("crossbar-master", {KEY_FILE: key}),
+        _secret("crossbar-pairing", tokens),
+    ]
     click.echo(yaml.safe_dump_all(made, sort_keys=False), nl=False)
 
 
@@ -54,6 +62,21 @@ def _secret(name: str, content: dict[str, str]) -> dict[str, Any]:
         "metadata": {"name": name, "labels": labels},
         "stringData": content,
     }
+
+
+def _new_master() -> tuple[str, str]:
+    """A master's key as the release makes it: the text of its private file, and the public key (hex)."""
+    from crossbar.common.key import _maybe_generate_node_key, _parse_node_key, _write_node_key
+
+    with tempfile.TemporaryDirectory() as directory:
+        private = Path(directory) / KEY_FILE
+        _maybe_generate_node_key(directory)
+        tags = _parse_node_key(str(private), private=True)
+        tags.pop("node-authid", None)  # of this machine, as the next two
+        tags |= {"creator": "crossbar-cluster secrets", "machine-id": "unknown"}
+        private.unlink()
+        _write_node_key(str(private), tags, "Crossbar.io node private key - KEEP THIS SAFE!\n\n", mode=0o600)
+        return private.read_text(encoding="utf-8"), str(tags[KEY_TAG])
 
 
 def _new_superuser() -> dict[str, str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 
 class Master(TypedDict):
     realm: str  #: the management realm
+    key: NotRequired[str | None]  #: its public key (hex), by which nodes know it
     started: int
     crossbar: str  #: version of the release
     crossbar_cluster: str
@@ -24,6 +25,7 @@ class Node(TypedDict):
     address: str | None
     address_source: Literal["environment", "default"] | None
     address_since: int | None
+    knows_master_by: NotRequired[str | None]  #: where it has the master's key from; None: it asks for no proof
 
 
 class Placement(TypedDict):

@@ -6,7 +6,7 @@ repeat what the words say.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Group, RenderableType
@@ -98,12 +98,22 @@ def _verdict(status: Status) -> RenderableType:
 
 def _master(status: Status) -> RenderableType:
     master = status["master"]
+    key = master.get("key")
     return Group(
         Text("Master", "bold"),
+        *([_indented(f"public key {key}"), _indented(_known_by(status["nodes"]))] if key else ()),
         _indented(f"management realm {master['realm']}, up for {duration((status['now'] - master['started']) / 1e9)}"),
         _indented(f"crossbar {master['crossbar']}, crossbar-cluster {master['crossbar_cluster']}"),
         _indented(f"{master['passes']} passes, {master['calls']} calls to nodes, {master['failures']} failed"),
     )
+
+
+def _known_by(nodes: Iterable[Node]) -> str:
+    """How many of the nodes that are there demand the master's proof, and where they have its key from."""
+    known = Counter(node.get("knows_master_by") or "" for node in nodes if node["status"] == "online")
+    without = known.pop("", 0)
+    sources = ", ".join(f"{source} ({count})" for source, count in sorted(known.items()))
+    return f"nodes know it by: {sources or _NOTHING}" + (f"; {without} demand no proof of it" if without else "")
 
 
 def _indented(line: RenderableType, by: int = 2) -> RenderableType:

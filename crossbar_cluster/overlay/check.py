@@ -1,9 +1,12 @@
 """Compares the patches with the installed release: what they override, wrap or rely on, is it still what it was?
 
-Works on sources and importlib metadata alone, so it also reports on a release that the patches refuse to run on.
+Works on sources and importlib metadata alone, so it also reports on a release that the patches refuse to run on. And
+is there anything that applies them (`arming`)?
 """
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -19,7 +22,11 @@ from crossbar_cluster.overlay.record import Record
 
 FINGERPRINTS = Path(__file__).with_name("fingerprints.json")
 
-State = Literal["ok", "changed", "missing", "collides", "unrecorded", "stale", "broken", "unsupported"]
+#: What arms the patches, in site-packages.
+PTH = "crossbar-cluster.pth"
+_IS_ARMED = "import sys; sys.exit(not any(type(f).__name__ == 'CrossbarFinder' for f in sys.meta_path))"
+
+State = Literal["ok", "changed", "missing", "collides", "unrecorded", "stale", "broken", "unsupported", "unarmed"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,25 @@ def check(package: str = PATCHES, recorded: dict[str, dict[str, str]] | None = N
         if target not in concerned
     ]
     return [_release(version), *broken, *sorted(findings, key=lambda finding: (finding.target, finding.state))]
+
+
+def arming(interpreter: str = sys.executable) -> Finding:
+    """Whether a Python process that is started as this one was arms the patches: nothing else does.
+
+    Asked of a fresh process, with the options of this one: what has been imported here says nothing.
+    """
+    options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    asked = subprocess.run([interpreter, *options, "-c", _IS_ARMED], capture_output=True, timeout=60, check=False)
+    if asked.returncode == 0:
+        off = "" if startup.wanted() else f"switched off here, by {startup.VARIABLE}"
+        return Finding(PTH, "ok", detail=off)
+    shown = " ".join(["python", *options])
+    return Finding(
+        PTH,
+        "unarmed",
+        detail=f"no patch is applied: {shown} does not read it. It has to lie in a site-packages folder of the Python "
+        "that runs crossbar, where pip puts it (not with --target, nor in PYTHONPATH), and that has to run without -S",
+    )
 
 
 def write(root: Path) -> list[Path]:

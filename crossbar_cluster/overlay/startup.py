@@ -42,6 +42,11 @@ def switched_on() -> bool:
     return MARKER not in sys.path
 
 
+def wanted() -> bool:
+    """`switched_on`, where a switch that means nothing is for others to refuse."""
+    return os.environ.get(VARIABLE, "").strip().lower() not in OFF and MARKER not in sys.path
+
+
 def activate() -> None:
     """Install the patches if they are wanted, then take the finder off. A refusal leaves it, to refuse again."""
     if switched_on():

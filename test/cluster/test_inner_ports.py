@@ -16,7 +16,7 @@ from crossbar_cluster.core.proof import PART, Connection, RouterIdentity, hello_
 from crossbar_cluster.lab.cluster import loopback_cluster
 from crossbar_cluster.lab.raw_client import RawClient, Rejected, signed
 
-from .conftest import PATCHED, boot_two_realms
+from .conftest import PATCHED, RECOVERY_S, boot_two_realms, until
 
 REALM = "realm1"
 NONCE = bytes(range(32))
@@ -227,3 +227,26 @@ async def test_the_sessions_of_a_node_that_may_not_connect_any_more_end(port):
             with pytest.raises((EOFError, ConnectionError)):
                 await each.receive()
     assert "no node proxy1 may connect" in (await port.refusal(port.hello())).message
+
+
+async def test_a_proxy_brings_no_clients_of_a_realm_that_none_of_its_web_clusters_serves(port):
+    """It runs on this very router worker, for clients of another web cluster."""
+    cluster = port.cluster
+    other = await cluster.manage("webcluster.create_webcluster", {"name": "other", "tcp_port": 8090})
+    await cluster.manage("webcluster.start_webcluster", other["oid"])
+    [group] = [g for g in (await cluster.status())["groups"] if g["group"] == "group_realm1"]
+    ours, cluster.webcluster = cluster.webcluster, other["oid"]
+    try:
+        await cluster.start_realm_on("realm3", group["oid"])
+    finally:
+        cluster.webcluster = ours
+
+    async def runs_there() -> bool:
+        workers = (await cluster.status())["workers"]
+        return any("realm3" in worker.get("realms", ()) for worker in workers if worker["worker"] == port.worker)
+
+    await until(runs_there, RECOVERY_S)
+    refused = await port.refusal(port.hello("realm3"))
+    assert refused.reason == "wamp.error.unavailable" and "serves realm realm3" in refused.message
+    await test_the_key_of_a_proxy_lets_its_clients_in(port)
+    await cluster.served(REALM, port.proxy)

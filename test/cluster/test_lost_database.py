@@ -1,11 +1,15 @@
 """A master that has lost all that was on its disk: its nodes pair themselves anew, and serve what is configured anew.
 
+It has lost its key as well, so that its nodes do so as soon as an operator says that it is the master.
+
 With CROSSBAR_CLUSTER=off nodes end when their master does not know them.
 """
 
 import shutil
 
+from crossbar_cluster.core.master_key import keys_in
 from crossbar_cluster.lab.cluster import loopback_cluster
+from crossbar_cluster.node.known_master import remember
 
 from .conftest import PATCHED, RECOVERY_S, converged
 
@@ -25,6 +29,10 @@ async def test_nodes_serve_again_that_nobody_has_restarted(tmp_path) -> None:
             if entry.name != "config.json":
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         await cluster.start_master()
+        [key] = keys_in((cluster.master.cbdir / "key.pub").read_text())
+        for node in (router1, proxy1):  # it has lost its key as well: they take it for somebody else, and say so
+            await node.running.line(f"crossbar-cluster trust-master {key}", timeout_s=RECOVERY_S)
+            remember(str(node.cbdir), key)  # what that command does
         assert (await cluster.manage("routercluster.list_routerclusters")) == []
         for node in (router1, proxy1):
             await cluster.managed(node)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import shutil
+import sys
 import time
 from signal import SIGKILL, SIGSTOP
 
@@ -138,6 +139,28 @@ async def test_what_starts_later_is_callable_and_errors_pass_through(small):
     assert missing.value.error == "wamp.error.no_such_procedure"
     await cluster.call(f"{prefix}.start_worker", "late", "router", {})
     assert await cluster.call(f"{prefix}.worker.late.get_router_realms") == []
+
+
+async def test_a_worker_that_runs_without_the_patches_is_not_gone_on_with(small):
+    """Everything that it needs is in its PYTHONPATH, and its Python reads no .pth file."""
+    cluster, _ = small
+    node, prefix = cluster.nodes["node1"], "crossbarfabriccenter.node.node1"
+    bare = cluster.directory / "python"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    bare.chmod(0o755)
+    with pytest.raises(ApplicationError) as refused:
+        await cluster.call(f"{prefix}.start_worker", "bare", "router", {"python": str(bare)})
+    assert refused.value.error == "crossbar.error.cannot_start" and "crossbar-cluster.pth" in str(refused.value)
+    assert len(node.running.find("Cannot start a worker of this node: worker bare runs without")) == 1
+
+    async def has_ended():
+        try:
+            await cluster.call(f"{prefix}.get_worker", "bare")
+        except ApplicationError as e:
+            return e.error == "crossbar.error.no_such_worker"
+
+    await until(has_ended, NOTICED_S)
+    await cluster.call(f"{prefix}.start_worker", "armed", "router", {})
 
 
 async def test_the_master_is_told_when_a_worker_has_died(small):

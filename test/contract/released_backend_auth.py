@@ -271,3 +271,55 @@ def test_a_node_that_has_no_router_of_the_group_any_more_keeps_no_link(tmp_path)
     assert [session.closed for session in sessions] == [False, False]
     update_principals(controller, "t", dict(PRINCIPALS), [])
     assert [session.closed for session in sessions] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("realms", "comes_in"),
+    [
+        ({"proxy1": ["realm1"]}, True),
+        ({"proxy1": ["realm2"]}, False),
+        ({"proxy2": ["realm1"]}, False),
+        ({}, False),
+        (None, True),  # a master of a version before does not say
+    ],
+)
+def test_a_proxy_brings_clients_of_the_realms_that_its_web_clusters_serve(tmp_path, realms, comes_in):
+    config = {"type": "static", "principals": PRINCIPALS} | ({} if realms is None else {"realms": realms})
+    auth = pending(tmp_path, config=config)
+    answer = hello(auth)
+    assert isinstance(answer, Challenge if comes_in else Deny)
+    if not comes_in:
+        assert "serves realm realm1" in answer.message and answer.reason == "wamp.error.unavailable"
+
+
+def test_realms_are_told_while_it_listens_and_count_at_once(tmp_path):
+    from crossbar_cluster.node.router_worker import update_principals
+
+    method = {"type": "static", "principals": dict(PRINCIPALS), "routers": []}
+    config = {"config": {"auth": {"cryptosign-proxy": method}}}
+    transport = SimpleNamespace(marshal=lambda: config)
+    controller = SimpleNamespace(transports={"t": transport}, realms={}, log=Log())
+    auth = pending(tmp_path, config=method)
+    signed = signature(hello(auth))
+    update_principals(controller, "t", dict(PRINCIPALS), [], {"proxy1": ["realm2"]})
+    assert isinstance(auth.authenticate(signed), Deny)
+    update_principals(controller, "t", dict(PRINCIPALS), [])  # by a master of a version before
+    assert "realms" not in method
+    assert isinstance(hello(pending(tmp_path, config=method)), Challenge)
+
+
+def test_links_of_routers_are_of_no_web_cluster(tmp_path):
+    config = {"type": "static", "principals": PRINCIPALS, "routers": ["proxy1"], "realms": {}}
+    extra = GOOD | {"proxy_authrole": "rlink", PART: hello_part(bytes(32), "w2")}
+    assert isinstance(hello(pending(tmp_path, config=config), authextra=extra), Challenge)
+
+
+def test_a_listener_of_the_release_takes_what_the_master_tells_of_realms():
+    """Of any version: what it does not know it passes over, beside the principals; within them it would not."""
+    from crossbar.common.checkconfig import InvalidConfigException, check_transport_auth_cryptosign
+
+    told = {"type": "static", "principals": PRINCIPALS, "routers": [], "realms": {"proxy1": ["realm1"]}}
+    check_transport_auth_cryptosign(told)
+    within = {"type": "static", "principals": {"proxy1": PRINCIPALS["proxy1"] | {"realms": ["realm1"]}}}
+    with pytest.raises(InvalidConfigException):
+        check_transport_auth_cryptosign(within)

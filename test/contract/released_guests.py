@@ -8,12 +8,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from crossbar_cluster.core.digest import digest
-from crossbar_cluster.core.router import DesiredRouter, transport_id
+from crossbar_cluster.core.router import DesiredRouter, Realm, transport_id
 from crossbar_cluster.core.worker import WorkerKey
 
 KEY = WorkerKey(UUID(int=1), "group1_1")
 STAYS, LEAVES = ("proxy1", "aa"), ("proxy2", "bb")
-DESIRED = DesiredRouter(KEY, "router1", (), peers=(STAYS,))
+DESIRED = DesiredRouter(KEY, "router1", (Realm("rlm_1", "realm1", ()),), peers=(STAYS,))
 
 
 class Worker:
@@ -50,8 +50,10 @@ def router():
         done = []
         Deferred.fromCoroutine(reconciler.observe(DESIRED)).addCallback(done.append)
         [observed] = done
-        peers = reconciler._admitting(DESIRED, observed).peers
-        return peers, reconciler.is_under_way(observed)
+        admitting = reconciler._admitting(DESIRED, observed)
+        guests = [authid for authid, _ in admitting.peers if (authid, _) not in DESIRED.peers]
+        assert dict(admitting.serves) == dict.fromkeys(guests, ("realm1",)), "of the realms that are here"
+        return admitting.peers, reconciler.is_under_way(observed)
 
     return SimpleNamespace(worker=worker, clock=clock, plane=plane, admitted=admitted)
 
@@ -79,6 +81,6 @@ def test_nobody_stays_who_is_not_paired(router, now):
 
 
 def test_it_is_asked_only_if_others_may_connect_than_should(router):
-    router.worker.access = digest(DESIRED.access)
+    router.worker.access = digest(DESIRED.access[:2])  # of a version before, as the rest of what it says
     assert router.admitted() == ((STAYS,), False)
     assert router.worker.asked == ["get_router_snapshot"]

@@ -247,3 +247,70 @@ def test_only_the_second_signal_of_a_kind_ends_a_node_at_once(monkeypatch):
     assert not exits
     handlers[signal.SIGTERM](signal.SIGTERM, None)
     assert exits == [128 + signal.SIGTERM]
+
+
+# -- the key that it is given ---------------------------------------------------------------------------------------
+
+
+def given(tmp_path, monkeypatch, text=None):
+    """A master's directory without a key, and a file with one. :returns: its directory, and the key's public half."""
+    from crossbar.common.key import _maybe_generate_node_key
+    from crossbar_cluster.core.keyfile import parse_tags
+    from crossbar_cluster.node.own_key import VARIABLE
+
+    (tmp_path / "given").mkdir()
+    _maybe_generate_node_key(str(tmp_path / "given"))
+    file = tmp_path / "given" / "key.priv"
+    public = parse_tags(file.read_text())["public-key-ed25519"]
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setenv(VARIABLE, str(file))
+    (tmp_path / "master").mkdir()
+    return tmp_path / "master", public
+
+
+def released_master(log):
+    from crossbar.master.node.node import FabricCenterNode
+
+    master = FabricCenterNode.__new__(FabricCenterNode)
+    master._node_secmod, master.log = None, log
+    return master
+
+
+def public_key_of(master):
+    master.secmod.open()
+    return master.secmod[1].public_key(binary=False)
+
+
+def test_a_master_takes_the_key_that_it_is_given(tmp_path, monkeypatch):
+    cbdir, public = given(tmp_path, monkeypatch)
+    master = released_master(Log())
+    master.load_keys(str(cbdir))
+    assert public_key_of(master) == public
+    assert (cbdir / "key.priv").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_master_keeps_the_key_that_it_has_and_says_so(tmp_path, monkeypatch):
+    from crossbar.common.key import _maybe_generate_node_key
+
+    cbdir, public = given(tmp_path, monkeypatch)
+    _maybe_generate_node_key(str(cbdir))
+    master = released_master(Log())
+    master.load_keys(str(cbdir))
+    assert public_key_of(master) != public
+    assert public in master.log.matching("keeps its own key")[0]
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "private-key-ed25519: ab"])
+def test_a_master_does_not_start_with_another_key_than_it_is_given(tmp_path, monkeypatch, text):
+    cbdir, _ = given(tmp_path, monkeypatch, text)
+    with pytest.raises(SystemExit, match="CROSSBAR_CLUSTER_KEY_FILE"):
+        released_master(Log()).load_keys(str(cbdir))
+    assert not (cbdir / "key.priv").exists()
+
+
+def test_a_master_that_is_given_none_makes_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("CROSSBAR_CLUSTER_KEY_FILE", str(tmp_path / "not there"))
+    master = released_master(Log())
+    master.load_keys(str(tmp_path))
+    assert (tmp_path / "key.priv").exists()

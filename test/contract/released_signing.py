@@ -30,7 +30,7 @@ class Controller(FabricNodeControllerSession):
                 )
             }
         )
-        self._workers = {"w1": object()}
+        self._workers = {"w1": SimpleNamespace(TYPE="router"), "p1": SimpleNamespace(TYPE="proxy")}
         self._realm = "crossbar"
         self.log = Log()
 
@@ -58,6 +58,48 @@ def test_others_do_not_and_the_log_says_who_asked(role):
             ask()
         assert refused.value.error == "wamp.error.not_authorized"
     assert len(controller.log.lines) == 2 and all(f"somebody (role {role}" in line for line in controller.log.lines)
+
+
+@pytest.mark.parametrize("worker", ["w1", "p1"])
+@pytest.mark.parametrize("data", [bytes(32), "ab" * 16, None])
+def test_no_worker_gets_a_signature_that_could_prove_the_node_s_key(worker, data):
+    """A client has only to ask for it, by a challenge of its own in its HELLO (WAMP-cryptosign, static)."""
+    controller = Controller()
+    with pytest.raises(ApplicationError) as refused:
+        controller.sign(data, details=caller(f"crossbar.worker.{worker}"))
+    assert refused.value.error == "wamp.error.not_authorized"
+    [line] = controller.log.lines
+    assert f"crossbar.worker.{worker}" in line
+
+
+@pytest.mark.parametrize(("worker", "method"), [("w1", "cryptosign-proxy"), ("w1", None), ("p1", "cryptosign")])
+def test_no_worker_gets_an_answer_to_a_challenge_that_it_need_not_answer(worker, method):
+    controller = Controller()
+    with pytest.raises(ApplicationError) as refused:
+        asked = {"challenge": "ab" * 32}
+        controller.sign_challenge(method, asked, None, None, details=caller(f"crossbar.worker.{worker}"))
+    assert refused.value.error == "wamp.error.not_authorized"
+
+
+def test_the_released_router_asks_for_it_when_its_client_does(tmp_path):
+    """The premise: what a client says in its HELLO is what the node's key is to sign."""
+    import txaio
+    from nacl.signing import SigningKey
+
+    txaio.use_twisted()
+    from crossbar.router.auth.cryptosign import PendingAuthCryptosign
+
+    asked, key = [], SigningKey(bytes(32)).verify_key.encode().hex()
+    session = SimpleNamespace(call=lambda *args: asked.append(args) or txaio.create_future())
+    container = SimpleNamespace(
+        get_controller_session=lambda: session, has_realm=lambda realm: True, has_role=lambda realm, role: True
+    )
+    transport = SimpleNamespace(channel_id={}, marshal=dict)
+    config = {"type": "static", "principals": {"a": {"role": "user", "authorized_keys": [key]}}}
+    pending = PendingAuthCryptosign(1, transport, container, config)
+    extra = {"pubkey": key, "challenge": "cd" * 32}
+    pending.hello("realm1", SimpleNamespace(authid="a", authrole=None, authextra=extra))
+    assert asked[0] == ("crossbar.sign", bytes.fromhex("cd" * 32))
 
 
 def test_both_are_still_registered_as_procedures():

@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossbar_cluster.core.pairing_token import InvalidToken, Offer, code_of, entitles, is_name, parse_tokens
+from crossbar_cluster.core.pairing_token import (
+    LEAST_LENGTH,
+    InvalidToken,
+    Offer,
+    code_of,
+    entitles,
+    is_name,
+    master_keys_of,
+    parse_tokens,
+    with_master_key,
+)
 
 TOKEN, OTHER = "t" * 32, "o" * 32
 KEY, OTHER_KEY = "ab" * 32, "cd" * 32
@@ -80,3 +90,18 @@ def test_what_is_no_token_is_refused_and_not_told(text):
     with pytest.raises(InvalidToken) as refused:
         parse_tokens(text)
     assert "short" not in str(refused.value).split()
+
+
+def test_a_token_may_carry_the_master_s_key_and_is_as_secret_as_before():
+    key = "ab" * 32
+    carrying = with_master_key("s" * LEAST_LENGTH, key)
+    assert parse_tokens(f"{carrying}\n{'t' * LEAST_LENGTH}\n") == (carrying, "t" * LEAST_LENGTH)
+    assert master_keys_of([carrying, "t" * LEAST_LENGTH]) == {key}
+    assert master_keys_of([key, f"x.{key[:-1]}", f"x.{key.upper()}"]) == set()
+    with pytest.raises(InvalidToken):  # the key is no secret
+        parse_tokens(with_master_key("s" * (LEAST_LENGTH - 1), key))
+
+
+def test_versions_before_take_all_of_it_for_the_secret():
+    carrying = with_master_key("s" * LEAST_LENGTH, "ab" * 32)
+    assert entitles(Offer("node1", code_of(carrying, "node1", "cd" * 32)), "cd" * 32, {"node": [carrying]})

@@ -107,6 +107,18 @@ OF_THE_RELEASE = ObservedRouter(True, {"rlm_1": {"rle_0_builtin_1": None, "rle_1
             id="another-proxy",
         ),
         pytest.param(
+            replace(DESIRED, serves=(("proxy1", ("realm1",)),)),
+            RUNNING,
+            [UpdatePrincipals()],
+            id="a-proxy-with-clients-of-another-realm",
+        ),
+        pytest.param(
+            replace(DESIRED, serves=(("proxy1", ("realm1",)),)),
+            replace(RUNNING, access=digest(DESIRED.access[:2]), by_realm=False),
+            [],
+            id="a-worker-of-a-version-before-is-not-told-of-realms",
+        ),
+        pytest.param(
             replace(DESIRED, peers=()),
             replace(RUNNING, port=None),
             [StartListener()],

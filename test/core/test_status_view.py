@@ -342,3 +342,13 @@ def test_changes_of_placements_are_a_line_each():
         "g_2 of group g: placed on router3",
         "g_3 of group g: removed from router1",
     ]
+
+
+def test_it_shows_the_master_s_key_and_how_nodes_know_it():
+    nodes = [dict(node) for node in CONVERGED["nodes"]]
+    for node, known_by in zip(nodes, ("file", "pairing token", "file", None), strict=True):
+        node["knows_master_by"] = known_by
+    shown = rendered(show_status(CONVERGED | {"master": CONVERGED["master"] | {"key": "ef" * 32}, "nodes": nodes}), 200)
+    assert f"public key {'ef' * 32}" in shown
+    assert "nodes know it by: file (2), pairing token (1); 1 demand no proof of it" in shown
+    assert "know it by" not in rendered(show_status(CONVERGED), 200), "a master of a version before does not tell"

@@ -91,7 +91,7 @@ def test_nodes_have_an_identity_that_lasts_as_long_as_their_name(manifests):
         assert (mount["name"] in claims) == (workload["kind"] == "StatefulSet"), workload["metadata"]["name"]
 
 
-def test_only_the_job_has_the_private_key_and_each_node_its_own_token_only(manifests):
+def test_only_the_job_has_the_users_private_key_and_each_node_its_own_token_only(manifests):
     given = {}
     for workload, container in containers(manifests):
         assert "envFrom" not in container and "secretKeyRef" not in str(container), "secrets are files"
@@ -107,6 +107,7 @@ def test_only_the_job_has_the_private_key_and_each_node_its_own_token_only(manif
         "crossbar-master": {
             "crossbar-superuser": (("default.pub", "/run/secrets/superuser/default.pub"),),
             "crossbar-pairing": "/run/secrets/pairing",
+            "crossbar-master": "/run/secrets/master",
         },
         "crossbar-router-realm1-sfs": router,
         "crossbar-router-realm2-sfs": router,

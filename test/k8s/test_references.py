@@ -7,6 +7,7 @@ from crossbar_cluster.lab.manifests import Manifests, pod_labels, pod_spec
 #: What `crossbar-cluster secrets` makes.
 SECRETS = {
     "crossbar-superuser": {"default.pub", "default.priv"},
+    "crossbar-master": {"key.priv"},
     "crossbar-pairing": {"crossbar-router-", "crossbar-proxy-"},
 }
 ROUTERS = {"crossbar-router-realm1-sfs", "crossbar-router-realm2-sfs"}

@@ -41,7 +41,21 @@ def test_a_token_for_each_kind_of_node(secrets):
     assert len({parse_tokens(token) for token in tokens.values()}) == 2
 
 
+def test_a_key_of_the_master_by_which_nodes_know_it(secrets, tmp_path):
+    from crossbar_cluster.node.known_master import known_master
+
+    text = secrets["crossbar-master"]["key.priv"]
+    tags = parse_tags(text)
+    public = tags["public-key-ed25519"]
+    assert not {"node-authid", "node-cluster-ip"} & tags.keys() and tags["machine-id"] == "unknown"
+    for token in secrets["crossbar-pairing"].values():
+        (tmp_path / "token").write_text(token)
+        known = known_master(str(tmp_path), {"CROSSBAR_CLUSTER_PAIRING_TOKEN_FILE": str(tmp_path / "token")})
+        assert (known.keys, known.source) == ({public}, "pairing token")
+
+
 def test_every_run_makes_others(secrets):
     others = made("--token", "node-")
     assert others["crossbar-pairing"].keys() == {"node-"}
+    assert others["crossbar-master"]["key.priv"] != secrets["crossbar-master"]["key.priv"]
     assert others["crossbar-superuser"]["default.priv"] != secrets["crossbar-superuser"]["default.priv"]

@@ -1,4 +1,4 @@
-"""A node tells the master where it is at every connect, waits for its pairing, and is callable once it has joined."""
+"""A node has its master prove its key, tells it where it is, waits to be paired, and is callable once it has joined."""
 
 from crossbar_cluster.overlay import Record
 
@@ -18,6 +18,20 @@ PAIRING = Record(
     why="A node that is started before it is paired exits.",
     retire="When a released node waits for its pairing.",
     relies_on=("crossbar.edge.node.management:NodeManagementSession.__init__",),
+)
+
+MASTER = Record(
+    target="crossbar.edge.node.management:NodeManagementSession",
+    kind="subclass",
+    members=("join", "onChallenge", "onWelcome", "onJoin", "onLeave", "onUserError"),
+    why="Whoever is at the master's address is taken for the master: it manages the node, and gets signatures of "
+    "whatever it asks for.",
+    retire="When a released node demands its master's proof, and signs nothing that the other end has chosen.",
+    relies_on=(
+        "crossbar.edge.node.management:NodeManagementSession.onConnect",
+        "crossbar.edge.node.management:NodeManagementSession.__init__",
+        "crossbar.edge.node.node:FabricNode.boot",
+    ),
 )
 
 BRIDGE = Record(
@@ -84,6 +98,53 @@ class PatientSession:
 
         waits = can_wait(self._runner, details.reason, details.message)
         return self.disconnect() if waits else super().onLeave(details)
+
+
+@MASTER
+class MasterKnowingSession:
+    """Does nothing for whoever does not prove to be the node's master."""
+
+    def join(self, *args, authextra=None, **kwargs):
+        from crossbar_cluster.node.introduction import Introduction
+
+        node = self.config.extra["node"]
+        self._introduction = Introduction(node._cbdir, node.secmod[1].public_key(binary=False), self.log)
+        return super().join(*args, authextra=self._introduction.in_authextra(authextra), **kwargs)
+
+    def onChallenge(self, challenge):
+        from crossbar_cluster.node.introduction import NotProven
+        from crossbar_cluster.node.uplink import tell_distrusted
+
+        try:
+            self._introduction.check(challenge.method, challenge.extra)
+        except NotProven as e:
+            tell_distrusted(self._runner, self.log, str(e))
+            raise
+        return super().onChallenge(challenge)
+
+    def onWelcome(self, welcome):
+        from twisted.internet import reactor
+
+        from crossbar_cluster.node.uplink import tell_distrusted
+
+        why = self._introduction.welcomed()
+        if why:
+            tell_distrusted(self._runner, self.log, why)
+            reactor.callLater(0, self.disconnect)  # after the ABORT; Autobahn leaves the connection open
+        return why
+
+    def onJoin(self, details):
+        self._introduction.joined()
+        return super().onJoin(details)
+
+    def onLeave(self, details):
+        # refused: the rest of the node has never heard of this session
+        return self.disconnect() if self._introduction.refused else super().onLeave(details)
+
+    def onUserError(self, fail, msg):
+        from crossbar_cluster.node.introduction import NotProven
+
+        return None if fail.check(NotProven) else super().onUserError(fail, msg)  # that has been told
 
 
 @BRIDGE

@@ -98,7 +98,7 @@ class HealingController:
 
     async def _on_session_startup(self, session, details=None):
         if session.get("authrole") == "node":
-            oid = self.plane.presence.joined(session["session"], session["authid"])
+            oid = self.plane.presence.joined(session["session"], session["authid"], session.get("authextra"))
             if oid:
                 self.tell_node_came(oid, session["authid"])
 
@@ -179,5 +179,6 @@ class HealingController:
         :returns: see `crossbar_cluster.control.status.status_of`.
         """
         from crossbar_cluster.control.status import status_of
+        from crossbar_cluster.node.key import public_key
 
-        return status_of(self.plane, self._realm)
+        return status_of(self.plane, self._realm, public_key(self.config.controller))

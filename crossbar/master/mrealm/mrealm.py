@@ -1,4 +1,4 @@
-"""A node that is unpaired loses its management sessions at once."""
+"""A name belongs to one key; a node that is unpaired loses its management sessions at once."""
 
 from autobahn import wamp
 
@@ -38,3 +38,25 @@ class ClosingManager:
         finally:  # it may have been unpaired, and something else gone wrong after that
             closed = await close_if_unpaired(self._session, pairings, paired, reactor)
         return {**unpaired, "killed": closed}
+
+
+NAMES = Record(
+    target="crossbar.master.mrealm.mrealm:MrealmManager",
+    kind="subclass",
+    members=("pair_node",),
+    why="A node that is paired under the name of another one takes its place, without a word.",
+    retire="When the released master refuses names that are taken.",
+    relies_on=("crossbar.master.mrealm.mrealm:MrealmManager.pair_node",),
+)
+
+
+@NAMES
+class NameKeepingManager:
+    """Refuses a name that another key has."""
+
+    @wamp.register(None)
+    async def pair_node(self, pubkey, realm_name, authid, authextra=None, details=None):
+        from crossbar_cluster.control.node_names import refuse_pairing
+
+        refuse_pairing(self.db, self.schema, pubkey, realm_name, authid)
+        return await super().pair_node(pubkey, realm_name, authid, authextra, details=details)

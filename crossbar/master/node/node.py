@@ -1,4 +1,4 @@
-"""A master notices silent nodes within 10 s, and restarts when one of its workers has died."""
+"""A master notices silent nodes within 10 s, restarts when a worker of it has died, and takes the key it is given."""
 
 from crossbar_cluster.overlay import Record
 
@@ -48,6 +48,27 @@ class SelfRestartingMaster:
     def _drop_worker_role(self, worker_auth_role):
         super()._drop_worker_role(worker_auth_role)
         self._worker_watch.ended(worker_auth_role.removeprefix("crossbar.worker."))
+
+
+KEY = Record(
+    target="crossbar.master.node.node:FabricCenterNode",
+    kind="subclass",
+    members=("load_keys",),
+    why="A master that has lost its disk makes itself another key, and no node of it knows that.",
+    retire="When the released master can be given its key.",
+    relies_on=("crossbar.node.node:Node.load_keys", "crossbar.common.key:_maybe_generate_node_key"),
+)
+
+
+@KEY
+class GivenKeyMaster:
+    """Takes the key that it is given, when it has none."""
+
+    def load_keys(self, cbdir, *args, **kwargs):
+        from crossbar_cluster.node.own_key import take_given_key
+
+        take_given_key(cbdir, self.log)
+        return super().load_keys(cbdir, *args, **kwargs)
 
 
 def _builtin_config(node):
