@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from random import uniform
@@ -34,6 +34,7 @@ from crossbar_cluster.control.proxy_worker import ProxyReconciler
 from crossbar_cluster.control.reader import ConfigurationReader
 from crossbar_cluster.control.records import record_port
 from crossbar_cluster.control.router_worker import RouterReconciler
+from crossbar_cluster.control.witnesses import Witnesses
 from crossbar_cluster.core.news import News
 from crossbar_cluster.core.proxy import PROXY_PREFIX, Backend, Endpoint, ObservedProxy, RouterLife, proxy_prefix
 from crossbar_cluster.core.worker import WorkerKey
@@ -74,7 +75,12 @@ class ControlPlane:
         self._confirmed: set[WorkerKey] = set()  #: those that have been seen to since their node is there
         self._logs = HeartbeatLogs(controller.db, controller.schema, KEEP.seconds(os.environ))
         self._gone = GoneNodes(
-            controller, self._memberships, self.placements, FORGET.seconds(os.environ), self._away_ns
+            controller,
+            self._memberships,
+            self.placements,
+            FORGET.seconds(os.environ),
+            self.presence.is_online,
+            Witnesses(self).signs_of,
         )
         self._unmissed: frozenset[UUID] = frozenset()  #: nodes, as of the configuration: see `GoneNodes.unmissed`
         self._purging = False
@@ -129,6 +135,7 @@ class ControlPlane:
         self.settled()
 
     def node_began(self, node_oid: UUID) -> None:
+        self._gone.is_back(node_oid)
         for key in self._keys_on(node_oid):
             self.reconcilers[key].node_began()
 
@@ -165,7 +172,14 @@ class ControlPlane:
 
     def is_gone(self, oid: UUID) -> bool:
         """Whether a node is away and nobody misses it: it may have been replaced, and will be forgotten."""
-        return oid in self._unmissed and not self.is_online(oid)
+        return oid in self._unmissed and not self.is_online(oid) and not self._gone.sign_of(oid)
+
+    def cut_off(self) -> Iterator[tuple[str, str]]:
+        """The nodes that do not reach this master although others have clients of them: their names, and who."""
+        for oid in self._unmissed:
+            record, sign = self.configuration.nodes.get(oid), self._gone.sign_of(oid)
+            if record and sign and not self.presence.is_online(record.name):
+                yield record.name, sign.reason
 
     def router_listens(self, key: WorkerKey, port: int | None, life: str | None) -> None:
         """Proxies that send clients there, and routers linked with it, are pointed there at once, if that is news."""
@@ -299,14 +313,10 @@ class ControlPlane:
 
     async def _forget_gone(self) -> None:
         try:
-            if self.loop.running and await self._gone.forget(time.time_ns(), self.reactor):
+            if self.loop.running and await self._gone.forget(self.reactor):
                 self.configuration_changed()
         except Exception as e:
             self._unexpected(e)
-
-    def _away_ns(self, authid: str) -> int | None:
-        """Since when a node is away, as far as this plane knows (ns since the epoch); None: it is there."""
-        return None if self.presence.is_online(authid) else (self.presence.since(authid) or self.started_ns)
 
     async def _purge_logs(self) -> None:
         """Delete old heartbeat logs bit by bit, giving way to everything else in between."""

@@ -155,6 +155,9 @@ def problems_of(plane: ControlPlane) -> Iterator[dict[str, str]]:
         yield {"object": "management realm", "reason": "configuration that has just changed is being read"}
     for problem in (*plane.problems, *plane.configuration.conflicts):
         yield {"object": "management realm", "reason": problem}
+    for name, who in plane.cut_off():
+        reason = f"it does not reach this master, and goes on serving ({who}): look at its log"
+        yield {"object": f"node {name}", "reason": reason}
     for reconciler in _awaited(plane):
         if reason := _reason(reconciler):
             name = f"{reconciler.kind} {reconciler.key.worker} on {reconciler.node}"
