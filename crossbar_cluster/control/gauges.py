@@ -28,3 +28,4 @@ def gauges_of(planes: Mapping[str, ControlPlane]) -> Iterator[tuple[metrics.Metr
         metrics.PROBLEMS,
         {(realm,): sum(1 for _ in problems_of(plane)) for realm, plane in planes.items()},
     )
+    yield metrics.NODES_LIMITED, {(realm,): len(set(plane.limited_nodes())) for realm, plane in planes.items()}

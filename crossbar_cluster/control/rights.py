@@ -6,36 +6,47 @@ allowed is `crossbar_cluster.core.rights`'s to say.
 
 from __future__ import annotations
 
-from collections import defaultdict
+import time
 from typing import Any
 
 from crossbar_cluster.control.authentication import NODE_ROLE
-from crossbar_cluster.core.rights import node_may
+from crossbar_cluster.control.intake import ROUTED, Intake
+from crossbar_cluster.core.rights import kind_of, node_may
 
 MASTER = "master"
 REFUSALS_TOLD = 20  #: of each node: whoever holds its key can think of any number of names
+NODES_REMEMBERED = 1000  #: that have been refused something; the first ones are forgotten for the next
 
 
 class NodeRights:
-    """The rights of all nodes of a management realm. A refusal is logged once for each node and name."""
+    """The rights of all nodes of a management realm. A refusal is logged once for each node and name.
+
+    What a node may do at all, it may not do without end: what is too much is refused as well, and is told as that.
+    """
 
     def __init__(self, realm: str, log: Any) -> None:
         self._realm = realm
         self._log = log
-        self._told: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+        self._intake = Intake(ROUTED, log)
+        self._told: dict[str, set[tuple[str, str]]] = {}
 
     def restrict(self, authorization: dict[str, Any], session: Any, uri: str, action: Any) -> dict[str, Any]:
         """What becomes of what the role's permissions allow.
 
         Never to be kept by the router: it would keep it for all sessions of the role.
         """
+        authid = str(session._authid)
         allow = authorization["allow"] and node_may(session._authid, action, uri)
         if not allow:
-            self._tell(str(session._authid), action, uri)
+            self._tell(authid, action, uri)
+        elif not self._intake.takes(authid, kind_of(action, uri), time.monotonic()):
+            allow = False
         return {**authorization, "allow": allow, "cache": False}
 
     def _tell(self, authid: str, action: str, uri: str) -> None:
-        told = self._told[authid]
+        if authid not in self._told and len(self._told) >= NODES_REMEMBERED:
+            del self._told[next(iter(self._told))]
+        told = self._told.setdefault(authid, set())
         if (action, uri) in told or len(told) >= REFUSALS_TOLD:
             return
         told.add((action, uri))

@@ -149,6 +149,22 @@ CALLS_FAILED = Metric(
     begins=((),),
 )
 
+DROPPED_OF_NODES = Metric(
+    f"{PREFIX}node_messages_dropped_total",
+    "counter",
+    "Messages of nodes that were too many and have been dropped, by what they were.",
+    ("master",),
+    ("kind",),
+    begins=_each("heartbeats", "events", "log lines", "registrations", "calls"),
+)
+NODES_LIMITED = Metric(
+    f"{PREFIX}nodes_limited",
+    "gauge",
+    "Nodes that have sent more than their master takes, within the last minute.",
+    ("master",),
+    ("mrealm",),
+)
+
 # -- of proxy workers -------------------------------------------------------------------------------------------------
 
 BACKENDS = Metric(

@@ -18,8 +18,8 @@ MASTER = "master"
 
 _OF_ROUTER = (metrics.LINK_LOSSES,)
 _OF_PROXY = (metrics.JOINS, metrics.JOIN_DURATION, metrics.SESSIONS_LOST)
-_OF_AUTHENTICATOR = (metrics.ADDRESS_CHANGES, metrics.CLAIMS_REJECTED)
-_OF_PLANE = (metrics.PASSES, metrics.PASS_DURATION, metrics.CALLS, metrics.CALLS_FAILED)
+_OF_AUTHENTICATOR = (metrics.ADDRESS_CHANGES, metrics.CLAIMS_REJECTED, metrics.DROPPED_OF_NODES)
+_OF_PLANE = (metrics.PASSES, metrics.PASS_DURATION, metrics.CALLS, metrics.CALLS_FAILED, metrics.DROPPED_OF_NODES)
 
 
 def facts_of(controller: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections import Counter
 
 import txaio
 from autobahn.wamp.exception import ApplicationError
-from autobahn.wamp.request import Publication
+from autobahn.wamp.request import Subscription
 from autobahn.wamp.types import EventDetails
 from cfxdb.globalschema import GlobalSchema
 from cfxdb.mrealm import (
@@ -157,9 +157,8 @@ class Master:
         """An event of a node, as the release's session has its handlers called: guarded."""
         from crossbar_cluster.control.guard import guarded
 
-        details = EventDetails(
-            Publication(1, False), publisher=1, publisher_authid=publisher, publisher_authrole="node"
-        )
+        said = {"publisher": 1, "publisher_authid": publisher, "publisher_authrole": "node"}
+        details = EventDetails(Subscription(1, handler, None, None), 1, **said)
         guarded(getattr(self.controller, handler), self.controller.log, handler)(*args, details=details)
 
     def _handled(self, coroutine):
