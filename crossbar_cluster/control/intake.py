@@ -19,7 +19,7 @@ TOLD_EACH_S = 60.0
 ROUTED: Mapping[str, Rate] = {
     "heartbeats": Rate(100.0, 2000),
     "events": Rate(100.0, 2000),
-    "log lines": Rate(2000.0, 20_000),
+    "log lines": Rate(1000.0, 20_000),
     "registrations": Rate(100.0, 2000),
     "calls": Rate(100.0, 1000),
 }

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from twisted.internet.task import Clock
 
 from crossbar_cluster.control.plane import UNREACHABLE_EACH_S
 
@@ -222,16 +223,33 @@ def test_what_is_known_of_floods_ends_with_them(master):
 # -- at the master's router -----------------------------------------------------------------------------------------
 
 
-def test_the_router_lets_no_flood_of_a_node_through_and_the_other_nodes_all(monkeypatch):
-    from crossbar_cluster.control import rights
+class Connection:
+    """A node's, at the master's router."""
 
-    now, told = [0.0], []
-    monkeypatch.setattr(rights, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    of_nodes = rights.NodeRights("default", SimpleNamespace(warn=lambda text, **v: told.append(text.format(**v))))
+    connected, disconnecting = True, False
+
+    def __init__(self):
+        self.read = True
+
+    def pauseProducing(self):
+        assert self.read
+        self.read = False
+
+    def resumeProducing(self):
+        assert not self.read
+        self.read = True
+
+
+def test_the_router_lets_no_flood_of_a_node_through_reads_less_of_it_and_takes_all_of_others():
+    from crossbar_cluster.control.rights import PAUSE_S, NodeRights
+
+    clock, told, connections = Clock(), [], {"node1": Connection(), "node2": Connection()}
+    log = SimpleNamespace(warn=lambda text, **v: told.append(text.format(**v)))
+    of_nodes = NodeRights("default", log, clock)
 
     def allowed(node, uri, action="publish"):
-        allow = {"allow": True, "disclose": True}
-        return of_nodes.restrict(allow, SimpleNamespace(_authid=node), uri, action)["allow"]
+        session = SimpleNamespace(_authid=node, _transport=SimpleNamespace(transport=connections[node]))
+        return of_nodes.restrict({"allow": True, "disclose": True}, session, uri, action)["allow"]
 
     beat, own = "crossbarfabriccenter.node.on_worker_heartbeat", "crossbarfabriccenter.node.node1."
     for uri, action in ((beat, "publish"), (own + "x", "publish"), (own + "x", "register"), (own + "x", "call")):
@@ -239,6 +257,23 @@ def test_the_router_lets_no_flood_of_a_node_through_and_the_other_nodes_all(monk
         let_in = sum(allowed("node1", uri, action) for _ in range(10_000))
         assert let_in <= 2000
         assert len(told) == 1 and "node1 sends more" in told[0]
-    assert allowed("node2", beat)
-    now[0] += 60.0
+        assert not connections["node1"].read
+        clock.advance(PAUSE_S)
+        assert connections["node1"].read
+    assert allowed("node2", beat) and connections["node2"].read
+    clock.advance(60.0)
     assert allowed("node1", beat)
+    assert not of_nodes._paused
+
+
+def test_a_connection_that_has_ended_is_not_read_again():
+    from crossbar_cluster.control.rights import NodeRights
+
+    clock, connection = Clock(), Connection()
+    of_nodes = NodeRights("default", SimpleNamespace(warn=lambda *args, **fields: None), clock)
+    session = SimpleNamespace(_authid="node1", _transport=SimpleNamespace(transport=connection))
+    for _ in range(3000):
+        of_nodes.restrict({"allow": True}, session, "crossbarfabriccenter.node.node1.x", "publish")
+    connection.connected = False
+    clock.advance(60.0)
+    assert not connection.read and not of_nodes._paused
