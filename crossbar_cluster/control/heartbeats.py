@@ -17,6 +17,7 @@ from uuid import UUID
 import zlmdb
 from cfxdb.log import MNodeLog, MWorkerLog
 
+from crossbar_cluster.control.databases import WARN_AT, used
 from crossbar_cluster.core.news import Seldom
 
 WRITE_EACH_S = 5.0
@@ -25,6 +26,10 @@ AT_ONCE = 500
 #: Of all nodes together.
 WAITING_AT_MOST = 50_000
 TOLD_EACH_S = 60.0
+
+
+class NoRoom(Exception):
+    """The database is too full for logs."""
 
 
 class Heartbeats:
@@ -90,6 +95,8 @@ class Heartbeats:
     def _write_some(self) -> None:
         some = [(key, self._waiting.pop(key)) for key in list(islice(self._waiting, AT_ONCE))]
         try:
+            if used(self._db) >= WARN_AT:  # the rest of it is for what the cluster needs
+                raise NoRoom(f"{used(self._db):.0%} of it are used")
             with self._db.begin(write=True) as txn:
                 for (node_oid, worker), record in some:
                     if worker is None:
@@ -100,6 +107,6 @@ class Heartbeats:
             self._waiting.clear()
             if self._told.due("database", self._reactor.seconds()):
                 self._log.warn(
-                    "Heartbeats of workers cannot be put into the database and are dropped: {error!r}. Is it full?",
-                    error=e,
+                    "Heartbeats of workers cannot be put into the database and are dropped: {error}. Is it full?",
+                    error=e if isinstance(e, NoRoom) else repr(e),
                 )

@@ -23,6 +23,7 @@ from twisted.internet.task import deferLater
 
 from crossbar_cluster.control import lifecycle
 from crossbar_cluster.control.configuration import Configuration, NodeRecord, Unit
+from crossbar_cluster.control.databases import databases_of, warnings_of
 from crossbar_cluster.control.gone_nodes import FORGET, GoneNodes
 from crossbar_cluster.control.heartbeat_logs import KEEP, HeartbeatLogs
 from crossbar_cluster.control.heartbeats import Heartbeats
@@ -72,6 +73,7 @@ class ControlPlane:
         self._controller = controller
         self._reader = ConfigurationReader(controller)
         self.presence = NodePresence(self, self.calls, self._reader, log)
+        self.databases = databases_of(controller)
         databases = (controller.db, controller.schema, controller.gdb, controller.gschema)
         self._memberships = Memberships(*databases, controller._mrealm_oid)
         self.placements = Placements(*databases, controller._mrealm_oid, self.is_online)
@@ -325,7 +327,7 @@ class ControlPlane:
             self._mark(self.reconcilers)
         problems += self._advance()
         self.problems = problems
-        for problem in self._news.of([*problems, *self.configuration.conflicts]):
+        for problem in self._news.of([*problems, *self.configuration.conflicts, *warnings_of(self.databases)]):
             self.log.warn("Management realm: {problem}", problem=problem)
         again_s = max(0.0, self._sweep_at_s - self.reactor.seconds())
         if problems:

@@ -149,6 +149,14 @@ CALLS_FAILED = Metric(
     begins=((),),
 )
 
+DATABASE_USED = Metric(
+    f"{PREFIX}database_used_ratio",
+    "gauge",
+    "How much of a database of the master is used, from 0 to 1: that of the management realm, or the global one. Logs "
+    "of heartbeats leave half of it free.",
+    ("master",),
+    ("mrealm", "database"),
+)
 DROPPED_OF_NODES = Metric(
     f"{PREFIX}node_messages_dropped_total",
     "counter",

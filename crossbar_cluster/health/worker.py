@@ -29,7 +29,8 @@ def facts_of(controller: Any) -> dict[str, Any]:
     :returns: of routers and proxies ``listeners``: TCP ports, or names of sockets, that they listen on, and whether
         they are ``draining``; of routers ``realms``: name -> number of roles; of proxies ``routes``: names of realms,
         and ``backends``: connection id -> state; of containers ``planes``: what becomes of management realms, and
-        ``problems``: databases that cannot be read.
+        ``problems``: databases that cannot be read, and ``warnings``: those that are full, or soon will be. A master
+        goes on without writing: nodes are to reach it all the same.
     """
     if controller.WORKER_TYPE == "router":
         realms = {realm.config["name"]: len(realm.roles) for realm in controller.realms.values()}
@@ -41,7 +42,8 @@ def facts_of(controller: Any) -> dict[str, Any]:
         routes = sorted(realm for realm, routes in controller._routes.items() if routes)
         return {**_listening(controller), "routes": routes, "backends": backends}
     if controller.WORKER_TYPE == "container":
-        return {"planes": list(_planes(controller)), "problems": list(_problems(controller))}
+        problems = list(_problems(controller))
+        return {"planes": list(_planes(controller)), "problems": problems, "warnings": list(_warnings(controller))}
     return {}
 
 
@@ -78,6 +80,13 @@ def _problems(controller: Any) -> Iterator[str]:
         for attribute in ("db", "gdb"):
             if (db := getattr(session, attribute, None)) is not None:
                 yield from database_problems(component_id, db)
+
+
+def _warnings(controller: Any) -> Iterator[str]:
+    for plane in _control_planes(controller).values():
+        from crossbar_cluster.control.databases import warnings_of
+
+        yield from warnings_of(plane.databases)
 
 
 def database_problems(whose: str, db: Any) -> Iterator[str]:
