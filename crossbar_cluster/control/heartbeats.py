@@ -79,6 +79,10 @@ class Heartbeats:
         if self._next is None:
             self._next = self._reactor.callLater(WRITE_EACH_S, self._write)
 
+    def tidy(self, now_s: float) -> None:
+        """Forget whom people were told of a while ago."""
+        self._told.tidy(now_s)
+
     def stop(self) -> None:
         """Write what waits. Nothing is to come any more."""
         if self._next is not None and self._next.active():

@@ -64,6 +64,12 @@ class Intake:
         self._forget(now_s)
         yield from self._dropped_s
 
+    def tidy(self, now_s: float) -> None:
+        """Forget those who have sent little since."""
+        self._budgets.tidy(now_s)
+        self._told.tidy(now_s)
+        self._forget(now_s)
+
     def _forget(self, now_s: float) -> None:
         while self._dropped_s:  # in the order of their times
             oldest = next(iter(self._dropped_s))

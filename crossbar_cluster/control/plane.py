@@ -72,7 +72,7 @@ class ControlPlane:
         self.problems: list[str] = []  #: what keeps the plane itself from its work
         self._controller = controller
         self._reader = ConfigurationReader(controller)
-        self.presence = NodePresence(self, self.calls, self._reader, log)
+        self.presence = NodePresence(self, self.calls, self._reader, log, reactor.seconds)
         self.databases = databases_of(controller)
         databases = (controller.db, controller.schema, controller.gdb, controller.gschema)
         self._memberships = Memberships(*databases, controller._mrealm_oid)
@@ -325,6 +325,8 @@ class ControlPlane:
             self._follow(before)
         if sweeping:
             self._mark(self.reconcilers)
+            for kept in (self._intake, self.heartbeats, self._unreachable):
+                kept.tidy(self.reactor.seconds())
         problems += self._advance()
         self.problems = problems
         for problem in self._news.of([*problems, *self.configuration.conflicts, *warnings_of(self.databases)]):

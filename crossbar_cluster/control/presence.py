@@ -7,7 +7,7 @@ Its work ends with telling the control plane to look at a node.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -49,7 +49,15 @@ class Listener(Protocol):
 class NodePresence:
     """The nodes that are there. Nodes are told apart by the authid of their session, which they have proven."""
 
-    def __init__(self, listener: Listener, calls: NodeCalls, reader: ConfigurationReader, log: Any) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        calls: NodeCalls,
+        reader: ConfigurationReader,
+        log: Any,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._seconds = seconds
         self._listener = listener
         self._calls = calls
         self._reader = reader
@@ -86,7 +94,7 @@ class NodePresence:
         oid = self._oids.get(authid)
         if oid is None or worker == CONTROLLER or worker in self._workers.get(oid, ()):
             return oid is not None
-        if oid not in self._undiscovered and self._asked_again.due(oid, time.monotonic()):
+        if oid not in self._undiscovered and self._asked_again.due(oid, self._seconds()):
             detached(self._learn(authid, oid), self._log)
         return False
 
@@ -103,6 +111,8 @@ class NodePresence:
     def keep(self, authids: Collection[str]) -> None:
         """Forget what is known of nodes that are not there, and none of these."""
         self._sessions.keep(authids)
+        for seldom in (self._told, self._asked_again):
+            seldom.tidy(self._seconds())
 
     # -- events -------------------------------------------------------------------------------------------------
 
@@ -154,7 +164,7 @@ class NodePresence:
     def _record_of(self, authid: str) -> NodeRecord | None:
         oid = self._reader.oid_of(authid)
         record = self._reader.read_node(oid) if oid else None
-        if record is None and self._told.due(authid, time.monotonic()):
+        if record is None and self._told.due(authid, self._seconds()):
             self._log.info("A node {authid} that is not paired with this management realm is ignored", authid=authid)
         return record
 

@@ -73,6 +73,10 @@ class Budgets:
         self._budgets[key] = budget  # last: it is the one that was asked for most recently
         return budget.take(now_s)
 
+    def tidy(self, now_s: float) -> None:
+        """Forget those that are full."""
+        self._budgets = {key: budget for key, budget in self._budgets.items() if not budget.is_full(now_s)}
+
     def _make_room(self, now_s: float) -> None:
         # two for each that is added, so that those which are full again go sooner or later, at a constant cost
         for key in list(_first(self._budgets, 2)):

@@ -39,7 +39,7 @@ class Seldom:
 
     def due(self, what: Hashable, now_s: float) -> bool:
         """Whether it is to be told now; then it counts as told."""
-        self._forget_what_is_over(now_s)
+        self.tidy(now_s)
         if what in self._told_s:
             return False
         if len(self._told_s) >= self._at_most:
@@ -47,7 +47,8 @@ class Seldom:
         self._told_s[what] = now_s
         return True
 
-    def _forget_what_is_over(self, now_s: float) -> None:
+    def tidy(self, now_s: float) -> None:
+        """Forget what may be told again. (`due` does as well: for those who are not asked any more.)"""
         while self._told_s:
             oldest = next(iter(self._told_s))
             if now_s - self._told_s[oldest] < self._each_s:

@@ -220,6 +220,15 @@ def test_what_is_known_of_floods_ends_with_them(master):
     assert len(plane._intake._budgets) <= 8
 
 
+def test_events_that_cannot_be_handled_fill_no_log(master):
+    from crossbar_cluster.control.guard import guarded
+
+    handler = guarded(lambda node: {}[node], master.controller.log, "a.topic")
+    for number in range(FLOOD):
+        handler(number)
+    assert len(master.told("An event on a.topic could not be handled")) == 1
+
+
 # -- at the master's router -----------------------------------------------------------------------------------------
 
 
