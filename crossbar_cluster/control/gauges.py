@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from crossbar_cluster.control.databases import used
 from crossbar_cluster.control.status import problems_of, status_of_node
 from crossbar_cluster.core import metrics
 
@@ -28,3 +29,6 @@ def gauges_of(planes: Mapping[str, ControlPlane]) -> Iterator[tuple[metrics.Metr
         metrics.PROBLEMS,
         {(realm,): sum(1 for _ in problems_of(plane)) for realm, plane in planes.items()},
     )
+    yield metrics.NODES_LIMITED, {(realm,): len(set(plane.limited_nodes())) for realm, plane in planes.items()}
+    databases = {(realm, name): db for realm, plane in planes.items() for name, db in plane.databases.items()}
+    yield metrics.DATABASE_USED, {values: used(db) for values, db in databases.items()}

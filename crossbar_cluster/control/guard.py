@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from autobahn.wamp.exception import TransportLost
 from twisted.internet.defer import Deferred, maybeDeferred
 
+from crossbar_cluster.core.news import Seldom
+
+TOLD_EACH_S = 10.0
+
 
 def guarded(handler: Callable[..., Any], log: Any, topic: str) -> Callable[..., Deferred[Any]]:
-    """``handler`` (a callable), its errors logged in one line and dropped; Deferreds and coroutines are waited for."""
+    """``handler`` (a callable), its errors logged in one line and dropped; Deferreds and coroutines are waited for.
+
+    Nodes send what they like, as often as they like: errors of a kind are logged now and then.
+    """
+    seldom = Seldom(TOLD_EACH_S)
 
     @functools.wraps(handler)
     def guard(*args: Any, **kwargs: Any) -> Deferred[Any]:
-        return maybeDeferred(handler, *args, **kwargs).addErrback(_told, log, handler, topic)
+        return maybeDeferred(handler, *args, **kwargs).addErrback(_told, log, handler, topic, seldom)
 
     return guard
 
 
-def _told(failure: Any, log: Any, handler: Callable[..., Any], topic: str) -> None:
+def _told(failure: Any, log: Any, handler: Callable[..., Any], topic: str, seldom: Seldom) -> None:
+    if not seldom.due(failure.type, time.monotonic()):
+        return
     log.warn(
         "An event on {topic} could not be handled and is dropped ({handler}: {error!r})",
         topic=topic,

@@ -17,6 +17,7 @@ from typing import Any
 from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import Deferred
 
+from crossbar_cluster.core.budget import Budget, Rate
 from crossbar_cluster.core.metrics import METRICS, PASS_DURATION, PASSES
 
 RETRY_AT_MOST_S = 5.0
@@ -24,6 +25,8 @@ RETRY_AT_MOST_S = 5.0
 COALESCE_AT_MOST_S = 1.0
 #: So many passes in a row may change something before the loop slows down: more is a step that has no effect.
 CHANGES_AT_ONCE = 6
+#: Passes of a loop, whoever marks it: so many at once, and so many a second.
+PASSES_AT_MOST = Rate(2.0, 60)
 _BACKOFF = backoffPolicy(initialDelay=0.05, maxDelay=RETRY_AT_MOST_S / 1.2, factor=1.7, jitter=lambda: 0.0)
 
 
@@ -83,6 +86,7 @@ class ReconcileLoop:
         self._changes = 0
         self._busy = False
         self._next: Any = None
+        self._budget = Budget(PASSES_AT_MOST, reactor.seconds())
         self.running = False
         self.passes = 0
         self.began_s = reactor.seconds()  #: when the last pass has begun, in the reactor's time
@@ -121,6 +125,7 @@ class ReconcileLoop:
     def _after(self, delay_s: float) -> None:
         self._cancel()
         if delay_s != math.inf:
+            delay_s = max(delay_s, self._budget.wait_s(self._reactor.seconds()))
             self._next = self._reactor.callLater(delay_s, self._pass)
 
     def _cancel(self) -> None:
@@ -130,6 +135,7 @@ class ReconcileLoop:
 
     def _pass(self) -> None:
         self._busy = True
+        self._budget.take(self._reactor.seconds())
         self.passes += 1
         self.began_s = self._reactor.seconds()
         self._first_mark_s = None

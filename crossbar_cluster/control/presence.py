@@ -7,7 +7,7 @@ Its work ends with telling the control plane to look at a node.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -18,8 +18,14 @@ from crossbar_cluster.control.configuration import NodeRecord
 from crossbar_cluster.control.guard import detached
 from crossbar_cluster.control.nodes import NodeCallFailed, NodeCalls
 from crossbar_cluster.control.reader import ConfigurationReader
+from crossbar_cluster.core.news import Seldom
 from crossbar_cluster.core.sessions import NodeSessions
 
+CONTROLLER = "controller"  #: what nodes call the worker that they are themselves, in its heartbeats
+#: Of one node: it may tell of any number.
+WORKERS_AT_MOST = 1000
+ASKED_AGAIN_S = 60.0
+TOLD_EACH_S = 60.0
 #: A node of the plain release registers its procedures one by one.
 QUIET_S = 0.02
 
@@ -43,17 +49,27 @@ class Listener(Protocol):
 class NodePresence:
     """The nodes that are there. Nodes are told apart by the authid of their session, which they have proven."""
 
-    def __init__(self, listener: Listener, calls: NodeCalls, reader: ConfigurationReader, log: Any) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        calls: NodeCalls,
+        reader: ConfigurationReader,
+        log: Any,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._seconds = seconds
         self._listener = listener
         self._calls = calls
         self._reader = reader
         self._log = log
         self._sessions = NodeSessions()
         self._oids: dict[str, UUID] = {}  #: of the nodes that are there: one that is unpaired loses its name on record
-        self._known_by: dict[
-            str, str
-        ] = {}  #: of nodes that are there, by authid: where they have this master's key from
+        self._known_by: dict[str, str] = {}  #: of nodes that are there: where they have this master's key from
         self._undiscovered: dict[UUID, NodeRecord] = {}  #: nodes that have not told yet which workers they run
+        self._asked: dict[UUID, bool] = {}  #: nodes that are being asked for them -> whether to ask once more then
+        self._asked_again = Seldom(ASKED_AGAIN_S)
+        self._workers: dict[UUID, frozenset[str]] = {}  #: of the nodes that are there, as far as they have told
+        self._told = Seldom(TOLD_EACH_S)
 
     def is_online(self, authid: str) -> bool:
         return self._sessions.is_online(authid)
@@ -73,6 +89,35 @@ class NodePresence:
     def is_discovered(self, node_oid: UUID) -> bool:
         """Whether it is known what runs on the node."""
         return node_oid not in self._undiscovered
+
+    def oid_of(self, authid: str) -> UUID | None:
+        """The node of that name, if it is there."""
+        return self._oids.get(authid)
+
+    def runs(self, authid: str, worker: str) -> bool:
+        """Whether a node that is there has told that it runs a worker. If not, it is asked again, now and then."""
+        oid = self._oids.get(authid)
+        if oid is None or worker == CONTROLLER or worker in self._workers.get(oid, ()):
+            return oid is not None
+        if oid not in self._undiscovered and self._asked_again.due(oid, self._seconds()):
+            detached(self._learn(authid, oid), self._log)
+        return False
+
+    async def _learn(self, authid: str, oid: UUID) -> None:
+        """Ask a node which workers it runs, of whatever type: somebody may have started one by hand."""
+        try:
+            workers = await self._calls.node(authid, "get_workers", [])
+        except NodeCallFailed as e:
+            self._log.debug("{error}", error=e)
+            return
+        if self._oids.get(authid) == oid:
+            self._workers[oid] = frozenset(workers[:WORKERS_AT_MOST])
+
+    def keep(self, authids: Collection[str]) -> None:
+        """Forget what is known of nodes that are not there, and none of these."""
+        self._sessions.keep(authids)
+        for seldom in (self._told, self._asked_again):
+            seldom.tidy(self._seconds())
 
     # -- events -------------------------------------------------------------------------------------------------
 
@@ -126,13 +171,14 @@ class NodePresence:
         oid = self._oids.pop(authid, None) or self._reader.oid_of(authid)
         if oid:
             self._undiscovered.pop(oid, None)
+            self._workers.pop(oid, None)
             self._listener.node_ended(oid)
         return oid
 
     def _record_of(self, authid: str) -> NodeRecord | None:
         oid = self._reader.oid_of(authid)
         record = self._reader.read_node(oid) if oid else None
-        if record is None:
+        if record is None and self._told.due(authid, self._seconds()):
             self._log.info("A node {authid} that is not paired with this management realm is ignored", authid=authid)
         return record
 
@@ -167,12 +213,26 @@ class NodePresence:
         return str(details["authid"])
 
     async def _discover(self, node: NodeRecord) -> None:
-        """Ask a node which workers it runs: some may be to run no more, stopped while it, or this master, was away."""
+        """Ask a node which workers it runs: some may be to run no more, stopped while it, or this master, was away.
+
+        One that has not answered yet is asked again when it has: it may have booted anew meanwhile.
+        """
+        if node.oid in self._asked:
+            self._asked[node.oid] = True
+            return
+        self._asked[node.oid] = False
         try:
             routers = await self._calls.node(node.name, "get_workers", ["router"])
             proxies = await self._calls.node(node.name, "get_workers", ["proxy"])
         except NodeCallFailed as e:  # it is asked again when it registers something, and with the sweep
             self._log.debug("{error}", error=e)
             return
+        finally:
+            if self._asked.pop(node.oid) and self._oids.get(node.name) == node.oid:
+                detached(self._discover(node), self._log)
+        if self._oids.get(node.name) != node.oid:  # it has gone meanwhile
+            return
         self._undiscovered.pop(node.oid, None)
+        routers, proxies = routers[:WORKERS_AT_MOST], proxies[:WORKERS_AT_MOST]
+        self._workers[node.oid] = frozenset([*routers, *proxies])
         self._listener.workers_found(node, routers, proxies)

@@ -96,6 +96,14 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
         overdue, _ = self._guests_stay.due(leaving, self._plane.reactor.seconds())
         return leaving - overdue
 
+    async def guests(self) -> frozenset[str]:
+        """The nodes (authid) that have clients there. A plain release keeps those whatever becomes of their node.
+
+        :raises NodeCallFailed: it cannot be asked.
+        """
+        guests = await self.snapshot("get_router_guests")
+        return frozenset() if guests is None or guests is NO_SNAPSHOT else frozenset(authid for authid, _ in guests)
+
     async def _observe_one_by_one(self, desired: DesiredRouter | None) -> ObservedRouter:
         """A worker of the plain release has to be asked after each thing by itself."""
         transport = await or_none(self.call("get_router_transport", transport_id(self.key.worker)), NO_SUCH_OBJECT)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from crossbar_cluster import __version__
 from crossbar_cluster.control import lifecycle
 from crossbar_cluster.control.configuration import NodeRecord, Unit
+from crossbar_cluster.control.databases import warnings_of
 from crossbar_cluster.control.loop import State
 from crossbar_cluster.core.proxy import ObservedProxy
 from crossbar_cluster.core.router import ObservedRouter
@@ -159,6 +160,13 @@ def problems_of(plane: ControlPlane) -> Iterator[dict[str, str]]:
         yield {"object": "management realm", "reason": "configuration that has just changed is being read"}
     for problem in (*plane.problems, *plane.configuration.conflicts):
         yield {"object": "management realm", "reason": problem}
+    for warning in warnings_of(plane.databases):
+        yield {"object": "management realm", "reason": warning}
+    for name, who in plane.cut_off():
+        reason = f"it does not reach this master, and goes on serving ({who}): look at its log"
+        yield {"object": f"node {name}", "reason": reason}
+    for name, what in plane.limited_nodes():
+        yield {"object": f"node {name}", "reason": f"it sends more {what} than this master takes: the rest is dropped"}
     for reconciler in _awaited(plane):
         if reason := _reason(reconciler):
             name = f"{reconciler.kind} {reconciler.key.worker} on {reconciler.node}"

@@ -187,6 +187,30 @@ CALLS_FAILED = Metric(
     begins=((),),
 )
 
+DATABASE_USED = Metric(
+    f"{PREFIX}database_used_ratio",
+    "gauge",
+    "How much of a database of the master is used, from 0 to 1: that of the management realm, or the global one. Logs "
+    "of heartbeats leave half of it free.",
+    ("master",),
+    ("mrealm", "database"),
+)
+DROPPED_OF_NODES = Metric(
+    f"{PREFIX}node_messages_dropped_total",
+    "counter",
+    "Messages of nodes that were too many and have been dropped, by what they were.",
+    ("master",),
+    ("kind",),
+    begins=_each("heartbeats", "events", "log lines", "registrations", "calls"),
+)
+NODES_LIMITED = Metric(
+    f"{PREFIX}nodes_limited",
+    "gauge",
+    "Nodes that have sent more than their master takes, within the last minute.",
+    ("master",),
+    ("mrealm",),
+)
+
 # -- of proxy workers -------------------------------------------------------------------------------------------------
 
 BACKENDS = Metric(

@@ -18,6 +18,8 @@ Action = Literal["call", "register", "publish", "subscribe"]
 OF_NODES = "crossbarfabriccenter.node."
 #: The events that nodes publish under one name, with their own in the payload; the master compares it with the authid.
 HEARTBEATS = frozenset({f"{OF_NODES}on_heartbeat", f"{OF_NODES}on_worker_heartbeat"})
+#: A node publishes each line that its workers log.
+LOG_LINE = ".on_log"
 #: A node tests its uplink with it.
 MASTER_STATUS = "crossbarfabriccenter.mrealm.get_status"
 
@@ -53,6 +55,13 @@ def node_may(authid: str | None, action: Action, uri: str) -> bool:
     if uri.startswith(f"{OF_NODES}{authid}."):
         return True
     return (action == "publish" and uri in HEARTBEATS) or (action == "call" and uri == MASTER_STATUS)
+
+
+def kind_of(action: Action, uri: str) -> str:
+    """What a node does when it does that, as its master counts it (`control.intake.ROUTED`)."""
+    if action == "publish":
+        return "heartbeats" if uri in HEARTBEATS else "log lines" if uri.endswith(LOG_LINE) else "events"
+    return "calls" if action == "call" else "registrations"
 
 
 def signs_for(authrole: str | None, workers: frozenset[str]) -> bool:

@@ -7,7 +7,7 @@ session that ends late says nothing about a newer one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 
 class NodeSessions:
@@ -48,15 +48,22 @@ class NodeSessions:
 
     def left(self, session: int, now_ns: int) -> str | None:
         """A session has ended. :returns: the node that is offline now, if it was its last one."""
-        self._ended.add(session)
+        if self._listing is not None:
+            self._ended.add(session)
         authid = self._authid_of.pop(session, None)
         if authid is None:
             return None
         self._count[authid] -= 1
         if self.is_online(authid):
             return None
+        del self._count[authid]
         self._since[authid] = now_ns
         return authid
+
+    def keep(self, authids: Collection[str]) -> None:
+        """Forget those that are offline, and none of these."""
+        for authid in [a for a in self._since if a not in authids and not self.is_online(a)]:
+            del self._since[authid]
 
     def begin_listing(self) -> None:
         """The list of sessions is about to be asked for."""

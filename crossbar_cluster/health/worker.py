@@ -19,8 +19,8 @@ MASTER = "master"
 
 _OF_ROUTER = (metrics.LINK_LOSSES, metrics.CONNECTIONS_REFUSED)
 _OF_PROXY = (metrics.JOINS, metrics.JOIN_DURATION, metrics.SESSIONS_LOST, metrics.CONNECTIONS_REFUSED)
-_OF_AUTHENTICATOR = (metrics.ADDRESS_CHANGES, metrics.CLAIMS_REJECTED)
-_OF_PLANE = (metrics.PASSES, metrics.PASS_DURATION, metrics.CALLS, metrics.CALLS_FAILED)
+_OF_AUTHENTICATOR = (metrics.ADDRESS_CHANGES, metrics.CLAIMS_REJECTED, metrics.DROPPED_OF_NODES)
+_OF_PLANE = (metrics.PASSES, metrics.PASS_DURATION, metrics.CALLS, metrics.CALLS_FAILED, metrics.DROPPED_OF_NODES)
 
 
 def facts_of(controller: Any) -> dict[str, Any]:
@@ -30,7 +30,8 @@ def facts_of(controller: Any) -> dict[str, Any]:
     :returns: of routers and proxies ``listeners``: TCP ports, or names of sockets, that they listen on, whether they
         are ``draining``, and ``troubles``: what they lack themselves, for people; of routers ``realms``: name -> number
         of roles; of proxies ``routes``: names of realms, and ``backends``: connection id -> state; of containers
-        ``planes``: what becomes of management realms, and ``problems``: databases that cannot be read.
+        ``planes``: what becomes of management realms, ``problems``: databases that cannot be read, and ``warnings``:
+        those that are full, or soon will be. A master goes on without writing: nodes are to reach it all the same.
     """
     if controller.WORKER_TYPE == "router":
         realms = {realm.config["name"]: len(realm.roles) for realm in controller.realms.values()}
@@ -43,7 +44,8 @@ def facts_of(controller: Any) -> dict[str, Any]:
         troubles = pool_of(controller).troubles()
         return {**_listening(controller), "routes": routes, "backends": backends, "troubles": troubles}
     if controller.WORKER_TYPE == "container":
-        return {"planes": list(_planes(controller)), "problems": list(_problems(controller))}
+        problems = list(_problems(controller))
+        return {"planes": list(_planes(controller)), "problems": problems, "warnings": list(_warnings(controller))}
     return {}
 
 
@@ -80,6 +82,13 @@ def _problems(controller: Any) -> Iterator[str]:
         for attribute in ("db", "gdb"):
             if (db := getattr(session, attribute, None)) is not None:
                 yield from database_problems(component_id, db)
+
+
+def _warnings(controller: Any) -> Iterator[str]:
+    for plane in _control_planes(controller).values():
+        from crossbar_cluster.control.databases import warnings_of
+
+        yield from warnings_of(plane.databases)
 
 
 def database_problems(whose: str, db: Any) -> Iterator[str]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from autobahn.wamp.exception import ApplicationError
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred, DeferredList
 
 from crossbar_cluster.core.health import Worker
+from crossbar_cluster.node.questions import OneAtATime
 
 ANSWER_WITHIN_S = 2.0
 HEALTH = "get_cluster_health"
@@ -38,16 +38,14 @@ class Answer:
 class WorkerCalls:
     """Calls to the workers of a node.
 
-    There is never more than one call of a procedure under way to a worker: a worker that hangs for hours is not to
-    have thousands of calls waiting for it. Who asks meanwhile waits for the answer to that one.
+    There is never more than one call of a procedure under way to a worker (`node.questions`).
 
     :param controller: the release's ``NodeController``.
     """
 
     def __init__(self, controller: Any, reactor: Any) -> None:
         self._controller = controller
-        self._reactor = reactor
-        self._waiting: dict[tuple[str, str], list[Deferred[Any]]] = {}
+        self._questions = OneAtATime(ANSWER_WITHIN_S, reactor)
 
     async def ask(self, procedure: str) -> list[Answer]:
         """Ask all workers. :returns: after `ANSWER_WITHIN_S` at most, in the order of their names."""
@@ -59,7 +57,9 @@ class WorkerCalls:
         if worker.status != "started":
             return Answer(name, worker.TYPE, None, "is starting", starting=True)
         try:
-            return Answer(name, worker.TYPE, await self._call(name, procedure))
+            uri = f"crossbar.worker.{name}.{procedure}"
+            value = await self._questions.ask(uri, lambda: self._controller.call(uri))
+            return Answer(name, worker.TYPE, value)
         except TimeoutError:
             problem = f"does not answer within {ANSWER_WITHIN_S:g} s"
         except ApplicationError as e:
@@ -67,33 +67,3 @@ class WorkerCalls:
         except Exception as e:
             problem = repr(e)
         return Answer(name, worker.TYPE, None, problem)
-
-    def _call(self, name: str, procedure: str) -> Deferred[Any]:
-        answer: Deferred[Any] = Deferred()
-        timer = self._reactor.callLater(ANSWER_WITHIN_S, self._too_late, (name, procedure), answer)
-        answer.addBoth(_stop, timer)
-        waiting = self._waiting.get((name, procedure))
-        if waiting is not None:
-            waiting.append(answer)
-            return answer
-        self._waiting[name, procedure] = [answer]
-        called = maybeDeferred(self._controller.call, f"crossbar.worker.{name}.{procedure}")
-        called.addBoth(self._answered, (name, procedure))
-        return answer
-
-    def _too_late(self, key: tuple[str, str], answer: Deferred[Any]) -> None:
-        self._waiting[key].remove(answer)
-        answer.errback(TimeoutError())
-
-    def _answered(self, result: Any, key: tuple[str, str]) -> None:
-        for answer in self._waiting.pop(key):
-            if isinstance(result, Failure):
-                answer.errback(result)
-            else:
-                answer.callback(result)
-
-
-def _stop(result: Any, timer: Any) -> Any:
-    if timer.active():
-        timer.cancel()
-    return result

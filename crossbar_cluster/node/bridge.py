@@ -13,6 +13,7 @@ master notices its end.)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from autobahn.wamp.exception import ApplicationError
@@ -21,10 +22,17 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from crossbar_cluster.core.rights import SIGNING
+from crossbar_cluster.node.questions import AtMost, OneAtATime, TooMany
 
 ANSWER_WITHIN_S = 5.0
 PAUSES_S = (0.5, 1.0, 2.0)  #: between tries; after the last the connection is dropped
 LOCAL = "crossbar."
+#: What the release asks workers for, to put it into a heartbeat.
+OF_HEARTBEATS = ("get_process_monitor", "get_router_realm_stats")
+WORKER_PARTS = 4  #: of ``crossbar.worker.ID.PROCEDURE``
+#: Waiting for one worker. A control plane makes a few at a time.
+CALLS_AT_MOST = 100
+BUSY = "crossbar.error.busy"
 
 
 class NotCallable(Exception):
@@ -99,6 +107,38 @@ class CallForwarding:
         if name in SIGNING:  # for this node's own workers, which have no need of the master to ask for it
             raise ApplicationError(ApplicationError.NO_SUCH_PROCEDURE, f"{details.procedure} is not for others")
         return self._bridge.call(LOCAL + name, *args, **kwargs)
+
+
+class CallsToWorkers:
+    """What a node's bridge asks the workers of the node, for its heartbeats and for the master.
+
+    One that hangs is asked once for what goes into a heartbeat, and the others' are sent; and few calls of the master's
+    wait for it, whoever makes them.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._of_heartbeat = OneAtATime(ANSWER_WITHIN_S, reactor)
+        self._at_most = AtMost(CALLS_AT_MOST)
+
+    def call(self, procedure: str, call: Callable[[], Any]) -> Any:
+        """Make a call of the node's own router. :raises ApplicationError: of a worker that has not answered others."""
+        parts = procedure.split(".")
+        if parts[:2] != ["crossbar", "worker"] or len(parts) < WORKER_PARTS:
+            return call()
+        worker = parts[2]
+        if parts[-1] in OF_HEARTBEATS:
+            return self._of_heartbeat.ask(procedure, call).addErrback(_unavailable, procedure)
+        try:
+            return self._at_most.make(worker, call)
+        except TooMany:
+            problem = f"worker {worker} has not answered {CALLS_AT_MOST} calls: none is made before it does"
+            raise ApplicationError(BUSY, problem) from None
+
+
+def _unavailable(failure: Any, procedure: str) -> Any:
+    """As for a procedure that is not there, which the release's heartbeats take for no reason to end."""
+    failure.trap(TimeoutError)
+    raise ApplicationError(ApplicationError.NO_SUCH_PROCEDURE, f"{procedure} is not answered")
 
 
 def unless_starting(procedure: str, called: Any) -> Any:

@@ -143,8 +143,6 @@ class Names:
         METRICS.count(OWN_TROUBLES, NAMES)
         if not self._told.due(key, self._reactor.seconds()):
             return
-        if len(self._told) > REMEMBER:
-            self._told.forget()
         known = ", ".join(address for _, address in self._known.get(key, []))
         self._log.warn(
             "The name {name} cannot be looked up ({why}): {then}. Have a look at the name server that this host uses",

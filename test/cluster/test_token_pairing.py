@@ -6,6 +6,7 @@ The nodes keep their keys where the master does not see them, as pods do.
 import asyncio
 import hashlib
 import json
+from signal import SIGCONT, SIGSTOP
 
 import pytest
 import pytest_asyncio
@@ -117,6 +118,12 @@ async def test_nodes_that_come_later_join_what_expects_them(pods, served):
 async def test_a_proxy_that_does_not_come_back_is_forgotten_and_its_successor_serves(pods, served):
     gone = await pods.start("proxy-c", PROXIES)
     await pods.cluster.served("realm1", gone, RECOVERY_S)
+
+    async def away_for(name: str, seconds: float) -> bool:
+        status = await pods.cluster.status()
+        [node] = [node for node in status["nodes"] if node["name"] == name]
+        return node["status"] != "online" and status["now"] - node["since"] > seconds * 1e9
+
     await gone.running.kill()
 
     async def is_gone() -> bool:
@@ -126,13 +133,14 @@ async def test_a_proxy_that_does_not_come_back_is_forgotten_and_its_successor_se
 
     await until(is_gone, RECOVERY_S)
     assert (await pods.cluster.status())["problems"] == []
-    router = next(p for p in pods.cluster._started if p.name == "router-1" and p.running)
-    await router.kill()
 
     async def is_forgotten() -> bool:
         return not await pods.is_paired("proxy-c")
 
     await until(is_forgotten, FORGET_AFTER_S + RECOVERY_S)
+    router = next(p for p in pods.cluster._started if p.name == "router-1" and p.running)
+    await router.kill()
+    await until(lambda: away_for("router-1", 2.5 * FORGET_AFTER_S), RECOVERY_S)
     successor = await pods.start("proxy-d", PROXIES)
     await pods.cluster.served("realm1", successor, RECOVERY_S)
     status = await pods.cluster.status()
@@ -142,6 +150,37 @@ async def test_a_proxy_that_does_not_come_back_is_forgotten_and_its_successor_se
 
     await pods.cluster.start(gone)  # it was only away for long
     await pods.cluster.served("realm1", gone, RECOVERY_S)
+
+
+@pytest.mark.slow
+async def test_a_proxy_that_serves_and_does_not_reach_its_master_is_not_forgotten(pods, served):
+    """Its controller, which has the session on the master, hangs; its worker goes on."""
+    proxy = await pods.start("proxy-cut", PROXIES)
+    await pods.cluster.served("realm1", proxy, RECOVERY_S)
+    client = await pods.cluster.client("realm1", proxy)
+    proxy.running.signal(SIGSTOP)
+    try:
+
+        async def is_told() -> bool:
+            problems = {p["object"]: p["reason"] for p in (await pods.cluster.status())["problems"]}
+            return "goes on serving" in problems.get("node proxy-cut", "")
+
+        await until(is_told, RECOVERY_S)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(4 * FORGET_AFTER_S):
+                await asyncio.shield(client.gone)
+        assert await pods.is_paired("proxy-cut")
+        assert not pods.cluster.master.running.find("Node proxy-cut is forgotten")
+    finally:
+        proxy.running.signal(SIGCONT)
+
+    async def is_back() -> bool:
+        return {n["name"]: n["status"] for n in (await pods.cluster.status())["nodes"]}["proxy-cut"] == "online"
+
+    await until(is_back, RECOVERY_S)
+    assert not await is_told()
+    assert not client.gone.done()
+    await client.close()
 
 
 @pytest.mark.slow

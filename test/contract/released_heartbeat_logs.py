@@ -30,6 +30,9 @@ class Database:
         self.writes += write
         return self.db.begin(write=write)
 
+    def stats(self):
+        return self.db.stats()
+
     def add(self, *ages_s, nodes=NODES, workers=("router1", "")):
         with self.db.begin(write=True) as txn:
             for age_s in ages_s:
@@ -125,6 +128,58 @@ def test_a_full_database_can_be_purged(tmp_path):
         before = len(database.logs()[0])
         assert sum(purge_all(database, 3600)) > before > 100
         database.add(1)
+
+
+def fill(database, until, nodes=200):
+    """Entries as many nodes write them, all of them young, until so much of the database is used."""
+    from crossbar_cluster.control.databases import used
+
+    many, age_s = [uuid.UUID(int=number + 1) for number in range(nodes)], 3000.0
+    while used(database) < until:
+        age_s -= 10
+        database.add(age_s, nodes=many, workers=("w",))
+
+
+def test_entries_leave_half_of_the_database_to_others_whatever_their_age(tmp_path):
+    from crossbar_cluster.control.databases import used
+
+    with zlmdb.Database(dbpath=str(tmp_path / "db"), maxsize=2**23, context=object()) as db:
+        database = Database(db)
+        fill(database, 0.7)
+        oldest, youngest = max(database.logs()[1]), min(database.logs()[1])
+        assert sum(purge_all(database, 24 * 3600)) > 1000
+        assert 0.4 < used(db) <= 0.5
+        assert max(database.logs()[1]) < oldest, "the oldest have gone"
+        assert min(database.logs()[1]) == youngest
+        database.writes = 0
+        assert purge_all(database, 24 * 3600) == [] and database.writes == 0
+
+
+def test_a_database_that_young_entries_have_filled_to_its_last_page_heals(tmp_path):
+    with zlmdb.Database(dbpath=str(tmp_path / "db"), maxsize=2**22, context=object()) as db:
+        database = Database(db)
+        with pytest.raises(zlmdb.lmdb.MapFullError):
+            fill(database, 2.0)
+        with pytest.raises(zlmdb.lmdb.MapFullError):
+            database.add(1, nodes=[uuid.uuid4() for _ in range(200)])
+        purge_all(database, 24 * 3600)
+        database.add(1, nodes=[uuid.uuid4() for _ in range(200)])
+
+
+def test_a_purge_that_is_too_large_for_a_full_database_takes_smaller_steps(database, monkeypatch):
+    database.add(*range(100, 110))
+    begin, refused = database.begin, []
+
+    def begin_or_refuse(write=False):
+        if write and len(refused) < 2:
+            refused.append(1)
+            raise zlmdb.lmdb.MapFullError("full")
+        return begin(write)
+
+    monkeypatch.setattr(database, "begin", begin_or_refuse)
+    logs = HeartbeatLogs(database, database.schema, 60)
+    assert logs.purge_some(NOW, 30) == 1, "the last of three tries"
+    assert logs.purge_some(NOW, 30) == 30
 
 
 @pytest.mark.parametrize(

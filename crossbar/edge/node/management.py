@@ -52,7 +52,8 @@ BRIDGE = Record(
         "A node that reconnects before the master has noticed the end of its former session is refused every "
         "registration and stays unmanageable. The master learns that a worker has ended only by asking. "
         "Each reconnect within 5 s leaves one more heartbeat loop running. A worker that is being started while its "
-        "node joins is told the node's name before it can be called: an INTERNAL ERROR, with a traceback."
+        "node joins is told the node's name before it can be called: an INTERNAL ERROR, with a traceback. A worker "
+        "that hangs ends all heartbeats of its node, and each call to it waits for ever."
     ),
     retire="When a released node takes its registrations over, tells of ended workers, and keeps one heartbeat loop.",
     relies_on=(
@@ -152,9 +153,13 @@ class TakingOverBridge:
     """Forwards calls through one registration, tells of ended workers, and attaches and detaches one at a time."""
 
     def __init__(self, config):
+        from twisted.internet import reactor
         from twisted.internet.defer import DeferredLock
 
+        from crossbar_cluster.node.bridge import CallsToWorkers
+
         super().__init__(config)
+        self._to_workers = CallsToWorkers(reactor)
         self._changing = DeferredLock()  # an uplink that is lost while it is attached is detached afterwards
         self._forwarding = None
         self._sub_on_leave = None
@@ -168,7 +173,9 @@ class TakingOverBridge:
     def call(self, procedure, *args, **kwargs):
         from crossbar_cluster.node.bridge import unless_starting
 
-        return unless_starting(procedure, super().call(procedure, *args, **kwargs))
+        call = super().call
+        called = self._to_workers.call(procedure, lambda: call(procedure, *args, **kwargs))
+        return unless_starting(procedure, called)
 
     def _start_call_forwarding(self):
         from twisted.internet import reactor

@@ -23,7 +23,7 @@ CONTROLLER = Record(
     why="The release takes a node that returns for offline until its next heartbeat, takes it for gone when an old "
     "session of it ends after the new one began, misses nodes that join while it starts, believes what a heartbeat "
     "says of its sender, restarts as a whole on an error in one event handler, warns of each heartbeat of a "
-    "node, and asks all nodes for their status each 10 s.",
+    "node, writes each of a worker to the disk by itself, and asks all nodes for their status each 10 s.",
     retire="When the released master acts on the sessions of nodes, and an error in an event handler stays there.",
     relies_on=(
         "crossbar.master.mrealm.controller:MrealmController._initialize",
@@ -137,10 +137,10 @@ class HealingController:
         managers[kind]._monitors.pop(oid, None)
 
     async def _on_registration(self, session_id, registration_id):
-        self.plane.presence.registered(session_id)
+        self.plane.registered(session_id)
 
     async def _on_something_ended(self, details=None):
-        self.plane.presence.something_ended(details.publisher_authid)
+        self.plane.something_ended(details.publisher_authid)
 
     async def _on_backend_unreachable(self, connection_id, details=None):
         self.plane.backend_unreachable(details.publisher_authid, connection_id)
@@ -155,22 +155,21 @@ class HealingController:
         """A node says that it is about to end. That it is gone is told by its session."""
 
     async def _on_node_heartbeat(self, node_authid, heartbeat, details=None):
-        # The release keeps one that has the node's public key in it, and warns of any other: which is each, every 10 s,
-        # as no node sends its key.
-        if self._is_from(node_authid, details) and "pubkey" in heartbeat:
-            await super()._on_node_heartbeat(node_authid, heartbeat, details)
+        if self._is_from(node_authid, details):
+            self.plane.heartbeat(node_authid, heartbeat)
 
     async def _on_worker_heartbeat(self, node_authid, worker_id, heartbeat, details=None):
         if self._is_from(node_authid, details):
-            await super()._on_worker_heartbeat(node_authid, worker_id, heartbeat, details)
+            self.plane.heartbeat(node_authid, heartbeat, worker_id)
 
     def _is_from(self, node_authid, details):
-        """Whether an event was published by the node that it says it is of, and that node is there."""
+        """Whether an event was published by the node that it says it is of."""
         publisher = details.publisher_authid if details else None
-        if publisher != node_authid:
+        if publisher == node_authid:
+            return True
+        if publisher and self.plane.takes(publisher, "heartbeats"):
             self.log.info("A heartbeat of node {node} from {other} is ignored", node=node_authid, other=publisher)
-            return False
-        return self.plane.presence.is_online(node_authid)
+        return False
 
     @wamp.register(None)
     def get_cluster_status(self, details=None):
