@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import json
 import time
+import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest_asyncio
@@ -54,35 +56,50 @@ async def probe(proxy, path: str) -> tuple[int, str]:
     return await asyncio.to_thread(ask)
 
 
+@contextlib.asynccontextmanager
+async def strangers_at(address: str, port: int):
+    """Connections that say nothing. Those that are refused are closed at once."""
+    writers = []
+    for _ in range(STRANGERS):
+        with contextlib.suppress(OSError):
+            writers.append((await asyncio.open_connection(address, port))[1])
+    try:
+        yield
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+async def metrics(proxy) -> Callable[[str], float]:
+    """A metric's sum over all processes of the node, by its name."""
+    _, text = await probe(proxy, "metrics")
+    lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+
+    def total(name: str) -> float:
+        return sum(float(value) for what, _, value in lines if what.startswith(f"crossbar_cluster_{name}{{"))
+
+    return total
+
+
 async def test_strangers_take_no_descriptors_from_those_who_are_joined(poor):
     proxy = poor.nodes["proxy1"]
     clients = await asyncio.gather(*(poor.client("realm1", proxy, 10) for _ in range(CLIENTS)))
-    strangers = []
     mark = proxy.running.mark()
-    for _ in range(STRANGERS):  # whoever is refused has its connection closed at once
-        with contextlib.suppress(OSError):
-            strangers.append(await asyncio.open_connection(proxy.host.address, PROXY_PORT))
-    filled = time.monotonic()
-    with contextlib.suppress(JoinFailed, OSError, TimeoutError):
-        await poor.client("realm1", proxy, 3.0)
-    await asyncio.sleep(max(0.0, filled + LOOK_ON_S - time.monotonic()))  # that nothing happens is seen by waiting
-    lost = sum(client.gone.done() for client in clients)
-    assert lost == 0, f"{lost} of {CLIENTS} are lost: {proxy.running.find('is lost', since=mark)}"
-    assert await asyncio.gather(*(client.call("wamp.session.count") for client in clients)) == [CLIENTS] * CLIENTS
-    told = proxy.running.find("File descriptors run short", since=mark)
-    assert len(told) == 1 and str(LIMIT) in told[0].text, [line.text for line in told]
-    status, document = await probe(proxy, "readyz")
-    assert status == 503 and any("descriptors" in missing for missing in json.loads(document)["missing"]), document
-    _, metrics = await probe(proxy, "metrics")
-    counted = {
-        line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in metrics.splitlines() if line[0] != "#"
-    }
-    refused = sum(value for name, value in counted.items() if name.startswith("crossbar_cluster_connections_refused"))
-    assert refused >= STRANGERS - LIMIT, counted
-    assert {v for name, v in counted.items() if name.startswith("crossbar_cluster_descriptors_limit")} == {LIMIT}
-
-    for _, writer in strangers:
-        writer.close()
+    async with strangers_at(proxy.host.address, PROXY_PORT):
+        filled = time.monotonic()
+        with contextlib.suppress(JoinFailed, OSError, TimeoutError):
+            await poor.client("realm1", proxy, 3.0)
+        await asyncio.sleep(max(0.0, filled + LOOK_ON_S - time.monotonic()))  # that nothing happens is seen by waiting
+        lost = sum(client.gone.done() for client in clients)
+        assert lost == 0, f"{lost} of {CLIENTS} are lost: {proxy.running.find('is lost', since=mark)}"
+        assert await asyncio.gather(*(client.call("wamp.session.count") for client in clients)) == [CLIENTS] * CLIENTS
+        told = proxy.running.find("File descriptors run short", since=mark)
+        assert len(told) == 1 and str(LIMIT) in told[0].text, [line.text for line in told]
+        status, document = await probe(proxy, "readyz")
+        assert status == 503 and any("descriptors" in m for m in json.loads(document)["missing"]), document
+        numbers = await metrics(proxy)
+        assert numbers("connections_refused_total") >= STRANGERS - LIMIT
+        assert numbers("descriptors_limit") == 2 * LIMIT, "of the controller and the worker"
 
     async def is_ready() -> bool:
         return (await probe(proxy, "readyz"))[0] == 200
@@ -98,16 +115,11 @@ async def test_strangers_at_a_routers_inner_port_take_nothing_from_its_clients(p
     router, proxy = poor.nodes["router2"], poor.nodes["proxy1"]
     clients = await asyncio.gather(*(poor.client("realm2", proxy, 10) for _ in range(CLIENTS)))
     port = next(w["port"] for w in (await poor.status())["workers"] if w["node"] == "router2")
-    strangers = []
-    for _ in range(STRANGERS):
-        with contextlib.suppress(OSError):
-            strangers.append(await asyncio.open_connection(router.host.address, port))
-    await asyncio.sleep(LOOK_ON_S)  # that nothing happens is seen by waiting
-    lost = sum(client.gone.done() for client in clients)
-    assert lost == 0, f"{lost} of {CLIENTS} are lost"
-    assert await asyncio.gather(*(client.call("wamp.session.count") for client in clients)) == [CLIENTS] * CLIENTS
-    for _, writer in strangers:
-        writer.close()
+    async with strangers_at(router.host.address, port):
+        await asyncio.sleep(LOOK_ON_S)  # that nothing happens is seen by waiting
+        lost = sum(client.gone.done() for client in clients)
+        assert lost == 0, f"{lost} of {CLIENTS} are lost"
+        assert await asyncio.gather(*(client.call("wamp.session.count") for client in clients)) == [CLIENTS] * CLIENTS
     await poor.served("realm2", proxy, 15)
     for client in clients:
         await client.close()
