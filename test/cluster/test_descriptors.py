@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import resource
 import time
 import urllib.error
 import urllib.request
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 import pytest_asyncio
 
+from crossbar_cluster.core.descriptors import raised
 from crossbar_cluster.lab.client import JoinFailed
 from crossbar_cluster.lab.cluster import PROXY_PORT, loopback_cluster
 from crossbar_cluster.lab.host import LoopbackHost
@@ -33,14 +35,23 @@ class PoorHost(LoopbackHost):
         return ["sh", "-c", f'ulimit -n {LIMIT}; exec "$@"', "sh", *argv]
 
 
+@dataclass(frozen=True)
+class ModestHost(LoopbackHost):
+    """A host whose processes begin with few, and may have more."""
+
+    def command(self, argv: list[str]) -> list[str]:
+        return ["sh", "-c", f'ulimit -S -n {LIMIT}; exec "$@"', "sh", *argv]
+
+
 @pytest_asyncio.fixture(scope="module")
 async def poor(tmp_path_factory):
     """Two routers with a realm each, and a proxy with few descriptors."""
     async with loopback_cluster(tmp_path_factory.mktemp("poor"), patched=PATCHED) as (cluster, network):
-        cluster.add_node("router1", network.host())
+        router1 = cluster.add_node("router1", ModestHost(network.host().address, network))
         cluster.add_node("router2", PoorHost(network.host().address, network))
         proxy = cluster.add_node("proxy1", PoorHost(network.host().address, network))
-        proxy.settings["CROSSBAR_HEALTH_PORT"] = str(HEALTH_PORT)
+        for node in (proxy, router1):
+            node.settings["CROSSBAR_HEALTH_PORT"] = str(HEALTH_PORT)
         await boot_two_realms(cluster)
         yield cluster
 
@@ -123,6 +134,13 @@ async def test_strangers_at_a_routers_inner_port_take_nothing_from_its_clients(p
     await poor.served("realm2", proxy, 15)
     for client in clients:
         await client.close()
+
+
+async def test_every_process_takes_what_it_may_have(poor):
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert hard > LIMIT, "else there is nothing to be seen here"
+    total = await metrics(poor.nodes["router1"])
+    assert total("descriptors_limit") == 2 * raised(LIMIT, hard), "controller and worker"
 
 
 async def test_a_proxy_tells_how_many_clients_there_is_room_for(poor):
