@@ -12,6 +12,9 @@ from contextlib import suppress
 
 from crossbar_cluster.core.descriptors import Budget, raised
 
+#: So many before connections are refused, a process says that descriptors run short.
+NEAR = 4
+
 
 def raise_limit() -> int:
     """Raise this process's limit to what it may have. :returns: the limit that holds now."""
@@ -55,6 +58,6 @@ def lowest_free() -> int:
 def shortage() -> list[str]:
     """What is to be told people while descriptors run short."""
     allowed = budget()
-    if lowest_free() < allowed.acceptable:
+    if lowest_free() + NEAR < allowed.acceptable:
         return []
     return [f"file descriptors run short ({allowed.limit} are allowed), new connections are refused"]

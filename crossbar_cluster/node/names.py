@@ -87,6 +87,7 @@ class Names:
         self._log = log
         self._known: OrderedDict[_Key, _Found] = OrderedDict()
         self._asking: dict[_Key, list[_Question]] = {}
+        self._hanging: set[_Key] = set()  #: those that have been waited for in vain
         self._told = Seldom(TELL_EACH_S)
 
     def resolveHostName(
@@ -100,6 +101,9 @@ class Names:
         """As of `IHostnameResolver`."""
         key = hostName, int(_FAMILIES.get(frozenset(addressTypes or ()), socket.AF_UNSPEC))
         question = _Question(hostName, portNumber, resolutionReceiver)
+        if key in self._hanging and key in self._known:
+            question.answer(self._known[key])
+            return question
         within_s = PATIENCE_S if key in self._known else ANSWER_WITHIN_S
         question.timer = self._reactor.callLater(within_s, self._too_late, key, question)
         asking = self._asking.get(key)
@@ -124,6 +128,7 @@ class Names:
             self._known.move_to_end(key)
             if len(self._known) > REMEMBER:
                 self._known.popitem(last=False)
+        self._hanging.discard(key)
         for question in self._asking.pop(key):
             question.answer(found or self._known.get(key, []))
 
@@ -135,6 +140,7 @@ class Names:
     def _too_late(self, key: _Key, question: _Question) -> None:
         asking = self._asking.get(key)
         if asking is not None and question in asking:
+            self._hanging.add(key)
             asking.remove(question)  # the look-up goes on: what it finds is for those who ask later
         self._tell(key, "no answer in time")
         question.answer(self._known.get(key, []))

@@ -3,12 +3,16 @@
 import asyncio
 import contextlib
 import json
+import resource
 import time
+import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest_asyncio
 
+from crossbar_cluster.core.descriptors import raised
 from crossbar_cluster.lab.client import JoinFailed
 from crossbar_cluster.lab.cluster import PROXY_PORT, loopback_cluster
 from crossbar_cluster.lab.host import LoopbackHost
@@ -31,14 +35,23 @@ class PoorHost(LoopbackHost):
         return ["sh", "-c", f'ulimit -n {LIMIT}; exec "$@"', "sh", *argv]
 
 
+@dataclass(frozen=True)
+class ModestHost(LoopbackHost):
+    """A host whose processes begin with few, and may have more."""
+
+    def command(self, argv: list[str]) -> list[str]:
+        return ["sh", "-c", f'ulimit -S -n {LIMIT}; exec "$@"', "sh", *argv]
+
+
 @pytest_asyncio.fixture(scope="module")
 async def poor(tmp_path_factory):
     """Two routers with a realm each, and a proxy with few descriptors."""
     async with loopback_cluster(tmp_path_factory.mktemp("poor"), patched=PATCHED) as (cluster, network):
-        cluster.add_node("router1", network.host())
+        router1 = cluster.add_node("router1", ModestHost(network.host().address, network))
         cluster.add_node("router2", PoorHost(network.host().address, network))
         proxy = cluster.add_node("proxy1", PoorHost(network.host().address, network))
-        proxy.settings["CROSSBAR_HEALTH_PORT"] = str(HEALTH_PORT)
+        for node in (proxy, router1):
+            node.settings["CROSSBAR_HEALTH_PORT"] = str(HEALTH_PORT)
         await boot_two_realms(cluster)
         yield cluster
 
@@ -54,35 +67,50 @@ async def probe(proxy, path: str) -> tuple[int, str]:
     return await asyncio.to_thread(ask)
 
 
+@contextlib.asynccontextmanager
+async def strangers_at(address: str, port: int):
+    """Connections that say nothing. Those that are refused are closed at once."""
+    writers = []
+    for _ in range(STRANGERS):
+        with contextlib.suppress(OSError):
+            writers.append((await asyncio.open_connection(address, port))[1])
+    try:
+        yield
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+async def metrics(proxy) -> Callable[[str], float]:
+    """A metric's sum over all processes of the node, by its name."""
+    _, text = await probe(proxy, "metrics")
+    lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+
+    def total(name: str) -> float:
+        return sum(float(value) for what, _, value in lines if what.startswith(f"crossbar_cluster_{name}{{"))
+
+    return total
+
+
 async def test_strangers_take_no_descriptors_from_those_who_are_joined(poor):
     proxy = poor.nodes["proxy1"]
     clients = await asyncio.gather(*(poor.client("realm1", proxy, 10) for _ in range(CLIENTS)))
-    strangers = []
     mark = proxy.running.mark()
-    for _ in range(STRANGERS):  # whoever is refused has its connection closed at once
-        with contextlib.suppress(OSError):
-            strangers.append(await asyncio.open_connection(proxy.host.address, PROXY_PORT))
-    filled = time.monotonic()
-    with contextlib.suppress(JoinFailed, OSError, TimeoutError):
-        await poor.client("realm1", proxy, 3.0)
-    await asyncio.sleep(max(0.0, filled + LOOK_ON_S - time.monotonic()))  # that nothing happens is seen by waiting
-    lost = sum(client.gone.done() for client in clients)
-    assert lost == 0, f"{lost} of {CLIENTS} are lost: {proxy.running.find('is lost', since=mark)}"
-    assert await asyncio.gather(*(client.call("wamp.session.count") for client in clients)) == [CLIENTS] * CLIENTS
-    told = proxy.running.find("File descriptors run short", since=mark)
-    assert len(told) == 1 and str(LIMIT) in told[0].text, [line.text for line in told]
-    status, document = await probe(proxy, "readyz")
-    assert status == 503 and any("descriptors" in missing for missing in json.loads(document)["missing"]), document
-    _, metrics = await probe(proxy, "metrics")
-    counted = {
-        line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in metrics.splitlines() if line[0] != "#"
-    }
-    refused = sum(value for name, value in counted.items() if name.startswith("crossbar_cluster_connections_refused"))
-    assert refused >= STRANGERS - LIMIT, counted
-    assert {v for name, v in counted.items() if name.startswith("crossbar_cluster_descriptors_limit")} == {LIMIT}
-
-    for _, writer in strangers:
-        writer.close()
+    async with strangers_at(proxy.host.address, PROXY_PORT):
+        filled = time.monotonic()
+        with contextlib.suppress(JoinFailed, OSError, TimeoutError):
+            await poor.client("realm1", proxy, 3.0)
+        await asyncio.sleep(max(0.0, filled + LOOK_ON_S - time.monotonic()))  # that nothing happens is seen by waiting
+        lost = sum(client.gone.done() for client in clients)
+        assert lost == 0, f"{lost} of {CLIENTS} are lost: {proxy.running.find('is lost', since=mark)}"
+        assert await asyncio.gather(*(client.call("wamp.session.count") for client in clients)) == [CLIENTS] * CLIENTS
+        told = proxy.running.find("File descriptors run short", since=mark)
+        assert len(told) == 1 and str(LIMIT) in told[0].text, [line.text for line in told]
+        status, document = await probe(proxy, "readyz")
+        assert status == 503 and any("descriptors" in m for m in json.loads(document)["missing"]), document
+        numbers = await metrics(proxy)
+        assert numbers("connections_refused_total") >= STRANGERS - LIMIT
+        assert numbers("descriptors_limit") == 2 * LIMIT, "of the controller and the worker"
 
     async def is_ready() -> bool:
         return (await probe(proxy, "readyz"))[0] == 200
@@ -98,19 +126,21 @@ async def test_strangers_at_a_routers_inner_port_take_nothing_from_its_clients(p
     router, proxy = poor.nodes["router2"], poor.nodes["proxy1"]
     clients = await asyncio.gather(*(poor.client("realm2", proxy, 10) for _ in range(CLIENTS)))
     port = next(w["port"] for w in (await poor.status())["workers"] if w["node"] == "router2")
-    strangers = []
-    for _ in range(STRANGERS):
-        with contextlib.suppress(OSError):
-            strangers.append(await asyncio.open_connection(router.host.address, port))
-    await asyncio.sleep(LOOK_ON_S)  # that nothing happens is seen by waiting
-    lost = sum(client.gone.done() for client in clients)
-    assert lost == 0, f"{lost} of {CLIENTS} are lost"
-    assert await asyncio.gather(*(client.call("wamp.session.count") for client in clients)) == [CLIENTS] * CLIENTS
-    for _, writer in strangers:
-        writer.close()
+    async with strangers_at(router.host.address, port):
+        await asyncio.sleep(LOOK_ON_S)  # that nothing happens is seen by waiting
+        lost = sum(client.gone.done() for client in clients)
+        assert lost == 0, f"{lost} of {CLIENTS} are lost"
+        assert await asyncio.gather(*(client.call("wamp.session.count") for client in clients)) == [CLIENTS] * CLIENTS
     await poor.served("realm2", proxy, 15)
     for client in clients:
         await client.close()
+
+
+async def test_every_process_takes_what_it_may_have(poor):
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert hard > LIMIT, "else there is nothing to be seen here"
+    total = await metrics(poor.nodes["router1"])
+    assert total("descriptors_limit") == 2 * raised(LIMIT, hard), "controller and worker"
 
 
 async def test_a_proxy_tells_how_many_clients_there_is_room_for(poor):
