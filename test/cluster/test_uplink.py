@@ -151,7 +151,7 @@ async def test_a_worker_that_runs_without_the_patches_is_not_gone_on_with(small)
     with pytest.raises(ApplicationError) as refused:
         await cluster.call(f"{prefix}.start_worker", "bare", "router", {"python": str(bare)})
     assert refused.value.error == "crossbar.error.cannot_start" and "crossbar-cluster.pth" in str(refused.value)
-    assert len(node.running.find("Cannot start a worker of this node: worker bare runs without")) == 1
+    await node.running.line("Cannot start a worker of this node: worker bare runs without")
 
     async def has_ended():
         try:
