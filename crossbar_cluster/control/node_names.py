@@ -14,7 +14,14 @@ NAME_TAKEN = "fabric.node-name-taken"
 
 
 class NameTaken(Exception):
-    """Another node has the name, or one that its rights would overlap with. The message says which, and what to do."""
+    """Another node has the name, or one that its rights would overlap with. The message says which, and what to do.
+
+    :ivar taken: that node's name.
+    """
+
+    def __init__(self, message: str, taken: str) -> None:
+        super().__init__(message)
+        self.taken = taken
 
 
 def refuse_taken_name(schema: Any, txn: Any, mrealm_oid: UUID, name: str, pubkey: str) -> None:
@@ -35,11 +42,13 @@ def refuse_taken_name(schema: Any, txn: Any, mrealm_oid: UUID, name: str, pubkey
         if taken == name:
             raise NameTaken(
                 f"a node named {name} is paired already, with key {node.pubkey}. If that one is gone for good: "
-                f"`crossbar-cluster unpair {name}`"
+                f"`crossbar-cluster unpair {name}`",
+                taken,
             )
         raise NameTaken(
             f"a node named {taken} is paired, and what a node named {name} may do would overlap with that: one name "
-            "may not be another one's beginning, up to a dot"
+            "may not be another one's beginning, up to a dot",
+            taken,
         )
 
 

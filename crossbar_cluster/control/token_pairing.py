@@ -112,7 +112,14 @@ class TokenPairing:
         try:
             refuse_taken_name(self._schema, txn, mrealm.oid, name, pubkey)
         except NameTaken as e:
-            raise NotEntitled(str(e)) from None
+            # not that one's key: who asks has proven none yet
+            raise NotEntitled(
+                f"a node named {name} is paired there, with another key. If that one is gone for good, unpair it: "
+                f"`crossbar-cluster unpair {name}`"
+                if e.taken == name
+                else f"a node named {e.taken} is paired there: choose another name",
+                str(e),
+            ) from None
 
 
 def login_of_new_node(

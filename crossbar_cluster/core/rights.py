@@ -87,7 +87,8 @@ def may_be_signed(data: object) -> bool:
 def answers_challenge(method: object, worker_type: str) -> bool:
     """Whether a node answers a challenge for a worker of its own of that type.
 
-    Only what the release's router workers need it for: links to routers elsewhere that its configuration has. Proxies
-    and routers of a cluster prove the node's key themselves (`core.proof`).
+    Router workers need it for links to routers elsewhere that their configuration has, container workers for components
+    that log in somewhere as their node. Proxy workers have no use for it: they prove the node's key themselves
+    (`core.proof`), and are those that anybody talks to.
     """
-    return method == "cryptosign" and worker_type == "router"
+    return method == "cryptosign" and worker_type in ("router", "container")

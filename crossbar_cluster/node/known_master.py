@@ -66,13 +66,19 @@ def check(environ: Mapping[str, str]) -> None:
 
 
 def remember(cbdir: str, key: str) -> Path:
-    """Keep a master's key in the node's file, in place of whatever is there. :returns: the file. :raises OSError:"""
+    """Keep a master's key in the node's file, in place of whatever is there. :returns: the file. :raises OSError:
+
+    The file belongs to whom the directory belongs to: an operator who is root writes it for a node that is not.
+    """
     file = Path(cbdir) / FILE
     new = file.with_name(f".{FILE}.{os.getpid()}")
     with contextlib.suppress(FileNotFoundError):
         new.unlink()
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as writing:
+        if os.geteuid() == 0:
+            owner = os.stat(cbdir)
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
         writing.write(_TEXT.format(tag=KEY_TAG, key=key))
         writing.flush()
         os.fsync(writing.fileno())

@@ -151,7 +151,7 @@ async def test_a_worker_that_runs_without_the_patches_is_not_gone_on_with(small)
     with pytest.raises(ApplicationError) as refused:
         await cluster.call(f"{prefix}.start_worker", "bare", "router", {"python": str(bare)})
     assert refused.value.error == "crossbar.error.cannot_start" and "crossbar-cluster.pth" in str(refused.value)
-    assert len(node.running.find("Cannot start a worker of this node: worker bare runs without")) == 1
+    await node.running.line("Cannot start a worker of this node: worker bare runs without")
 
     async def has_ended():
         try:
@@ -202,6 +202,26 @@ async def test_a_node_that_is_not_paired_waits_and_joins_when_it_is(small):
         assert await until_callable(cluster, node, CALLABLE_S) < 7.5
     finally:
         await process.kill()
+
+
+async def test_a_key_file_takes_no_node_s_name_and_one_that_is_malformed_stops_no_other(small):
+    cluster, _ = small
+    was = await cluster.manage("get_node_by_authid", "node1")
+
+    def shown(folder: str, text: str) -> None:
+        (cluster.watched / folder).mkdir()
+        (cluster.watched / folder / "key.pub").write_text(text)
+
+    shown("0malformed", "A title\n\nnothing of the kind\n")
+    shown("1thief", f"A title\n\nnode-authid: node1\npublic-key-ed25519: {'ab' * 32}\n")
+    shown("2honest", f"A title\n\nnode-authid: honest\npublic-key-ed25519: {'cd' * 32}\n")
+    await cluster.master.running.line("Auto-paired node.*authid=honest", timeout_s=40)
+    assert (await cluster.manage("get_node_by_authid", "node1"))["pubkey"] == was["pubkey"]
+    assert (await cluster.record(cluster.nodes["node1"]))["oid"] == was["oid"]
+    master = cluster.master.running
+    await master.line("No node is paired by .*0malformed/key.pub: it holds no public key")
+    await master.line(f"No node is paired by .*1thief/key.pub: a node named node1 is paired already.*{was['pubkey']}")
+    assert "ab" * 32 not in {node["pubkey"] for node in (await cluster.status())["nodes"]}
 
 
 async def test_a_node_that_is_started_before_its_key_is_found_ends_up_managed(small):

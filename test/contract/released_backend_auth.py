@@ -323,3 +323,24 @@ def test_a_listener_of_the_release_takes_what_the_master_tells_of_realms():
     within = {"type": "static", "principals": {"proxy1": PRINCIPALS["proxy1"] | {"realms": ["realm1"]}}}
     with pytest.raises(InvalidConfigException):
         check_transport_auth_cryptosign(within)
+
+
+def test_a_worker_says_who_may_connect_as_its_master_knows_it_of_either_version():
+    """Else a master would go on updating it for ever."""
+    from uuid import UUID
+
+    from crossbar_cluster.core.digest import digest
+    from crossbar_cluster.core.router import DesiredRouter, ObservedRouter
+    from crossbar_cluster.core.worker import WorkerKey
+    from crossbar_cluster.node.router_worker import _access, update_principals
+
+    peers, serves = (("proxy1", PUBLIC), ("router2", "11" * 32)), (("proxy1", ("realm1",)),)
+    desired = DesiredRouter(WorkerKey(UUID(int=1), "w1"), "router1", (), peers, (), ("router2",), serves)
+    method = {"type": "static", "principals": {}, "routers": []}
+    transport = SimpleNamespace(marshal=lambda: {"config": {"auth": {"cryptosign-proxy": method}}})
+    controller = SimpleNamespace(transports={"t": transport}, realms={}, log=Log())
+    for observed, arguments in ((ObservedRouter(), 3), (ObservedRouter(by_realm=False), 2)):
+        told = desired.access_on(observed)
+        assert len(told) == arguments
+        update_principals(controller, "t", *told)
+        assert digest(_access(method)) == digest(told)

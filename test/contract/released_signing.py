@@ -31,6 +31,7 @@ class Controller(FabricNodeControllerSession):
             }
         )
         self._workers = {"w1": SimpleNamespace(TYPE="router"), "p1": SimpleNamespace(TYPE="proxy")}
+        self._workers["c1"] = SimpleNamespace(TYPE="container")
         self._realm = "crossbar"
         self.log = Log()
 
@@ -43,6 +44,8 @@ def test_own_workers_get_signatures():
     controller = Controller()
     details = caller("crossbar.worker.w1")
     assert controller.sign(b"data", details=details) == b"signed data"
+    in_container = caller("crossbar.worker.c1")
+    assert controller.sign_challenge("cryptosign", {"challenge": "ab"}, None, None, details=in_container)
     signed = controller.sign_challenge("cryptosign", {"challenge": "ab"}, None, None, details=details)
     assert signed == "signed (None, None)" and not controller.log.lines
 
