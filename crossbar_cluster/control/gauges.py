@@ -29,6 +29,6 @@ def gauges_of(planes: Mapping[str, ControlPlane]) -> Iterator[tuple[metrics.Metr
         metrics.PROBLEMS,
         {(realm,): sum(1 for _ in problems_of(plane)) for realm, plane in planes.items()},
     )
-    yield metrics.NODES_LIMITED, {(realm,): len(set(plane.limited_nodes())) for realm, plane in planes.items()}
+    yield metrics.NODES_LIMITED, {(realm,): len(set(plane.inbox.limited())) for realm, plane in planes.items()}
     databases = {(realm, name): db for realm, plane in planes.items() for name, db in plane.databases.items()}
     yield metrics.DATABASE_USED, {values: used(db) for values, db in databases.items()}

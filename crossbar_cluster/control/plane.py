@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from random import uniform
@@ -27,7 +27,7 @@ from crossbar_cluster.control.databases import databases_of, warnings_of
 from crossbar_cluster.control.gone_nodes import FORGET, GoneNodes
 from crossbar_cluster.control.heartbeat_logs import KEEP, HeartbeatLogs
 from crossbar_cluster.control.heartbeats import Heartbeats
-from crossbar_cluster.control.intake import TAKEN, Intake
+from crossbar_cluster.control.inbox import Inbox
 from crossbar_cluster.control.loop import CONVERGED, RETRY_AT_MOST_S, Outcome, ReconcileLoop, State
 from crossbar_cluster.control.memberships import Memberships
 from crossbar_cluster.control.nodes import NodeCallFailed, NodeCalls
@@ -38,7 +38,7 @@ from crossbar_cluster.control.reader import ConfigurationReader
 from crossbar_cluster.control.records import record_port
 from crossbar_cluster.control.router_worker import RouterReconciler
 from crossbar_cluster.control.witnesses import Witnesses
-from crossbar_cluster.core.news import News, Seldom
+from crossbar_cluster.core.news import News
 from crossbar_cluster.core.proxy import PROXY_PREFIX, Backend, Endpoint, ObservedProxy, RouterLife, proxy_prefix
 from crossbar_cluster.core.worker import WorkerKey
 
@@ -46,10 +46,6 @@ SWEEP_S = (54.0, 66.0)  # between these, so that masters that were started toget
 #: Configuration is changed by several calls in a row.
 QUIET_S = 0.1
 PURGE_PAUSE_S = 0.1
-#: What a node has sent too much of to be seen to at once is seen to after this time, all of it together.
-LATER_S = 1.0
-#: A proxy tells more often that it does not get through to a router worker.
-UNREACHABLE_EACH_S = 5.0
 
 Reconciler = RouterReconciler | ProxyReconciler
 
@@ -96,10 +92,8 @@ class ControlPlane:
         self._changed = True  #: configuration may have changed since it was read
         self._sweep_at_s = 0.0
         self._news = News()
-        self._intake = Intake(TAKEN, log)
-        self.heartbeats = Heartbeats(controller.db, controller.schema, controller._mrealm_oid, reactor, log)
-        self._later: dict[str, Any] = {}  #: nodes (authid) that are looked at soon -> delayed call
-        self._unreachable = Seldom(UNREACHABLE_EACH_S)
+        heartbeats = Heartbeats(controller.db, controller.schema, controller._mrealm_oid, reactor, log)
+        self.inbox = Inbox(self, self.presence, heartbeats, reactor, log)
         self.loop = ReconcileLoop(self._pass, reactor, self._unexpected, "plane")
 
     def start(self) -> None:
@@ -110,10 +104,7 @@ class ControlPlane:
         self.loop.stop()
         for reconciler in self.reconcilers.values():
             reconciler.loop.stop()
-        for call in self._later.values():
-            call.cancel()
-        self._later.clear()
-        self.heartbeats.stop()
+        self.inbox.stop()
 
     # -- what happens -------------------------------------------------------------------------------------------
 
@@ -130,65 +121,16 @@ class ControlPlane:
         if self._reader.last_write() != self._read_after_write:
             self.configuration_changed()
 
-    def takes(self, node: str, what: str) -> bool:
-        """Whether to see to something that a node (authid) has sent, or whether it has sent too much of it."""
-        return self._intake.takes(node, what, self.reactor.seconds())
-
-    def limited_nodes(self) -> list[tuple[str, str]]:
-        """The nodes (authid) that have sent too much lately, and of what."""
-        return sorted(self._intake.limited(self.reactor.seconds()))
-
-    def registered(self, session: int) -> None:
-        """A session has registered a procedure. Most of them are no node's."""
-        node = self.presence.authid_of(session)
-        if node is not None:
-            self._see_to(node, "registrations", lambda: self.presence.registered(session))
-
-    def something_ended(self, node: str) -> None:
-        """A node (authid) has reported that something on it, maybe a worker, has ended."""
-        self._see_to(node, "events", lambda: self.presence.something_ended(node))
-
-    def _see_to(self, node: str, what: str, look: Callable[[], None]) -> None:
-        if self.takes(node, what):
-            look()
-        elif node not in self._later:  # too much of it; but none of it may be the last without being seen to
-            self._later[node] = self.reactor.callLater(LATER_S, self._look_later, node, look)
-
-    def _look_later(self, node: str, look: Callable[[], None]) -> None:
-        del self._later[node]
-        look()
-
-    def backend_unreachable(self, proxy: str, connection_id: str) -> None:
-        """A proxy node (authid) has reported that it does not get through to a router worker.
-
-        A hint: the sweep comes to the same. So what is too much of it is dropped.
-        """
-        if not self.takes(proxy, "events") or not self._unreachable.due((proxy, connection_id), self.reactor.seconds()):
-            return
+    def look_at_router(self, connection_id: str, proxy: str) -> None:
+        """A proxy node (authid) does not get through to a router worker."""
         for key, router in self.configuration.routers.items():
             if router.connection_id == connection_id and proxy in dict(router.peers):
                 self._mark([key], QUIET_S, is_news=False)
 
-    def link_changed(self, node: str, worker: str) -> None:
-        """A router worker has reported that a link of it has come up, or is lost. A hint, like the above."""
-        if self.takes(node, "events"):
-            routers = self.configuration.routers.items()
-            self._mark((key for key, r in routers if (r.node, key.worker) == (node, worker)), QUIET_S, is_news=False)
-
-    def heartbeat(self, node: str, heartbeat: Any, worker: str | None = None) -> None:
-        """A node (authid) has sent a heartbeat, of a worker or of itself. Those of workers that it has not are dropped.
-
-        One of itself is kept if it has the node's public key in it, as in the release.
-        """
-        oid = self.presence.oid_of(node)
-        if oid is None or not self.takes(node, "heartbeats") or not isinstance(heartbeat, dict):
-            return
-        if worker is None:
-            record = self.node(oid)
-            if record is not None and heartbeat.get("pubkey") == record.pubkey:
-                self.heartbeats.of_node(oid, node, heartbeat)
-        elif self.presence.runs(node, worker) or WorkerKey(oid, worker) in self.reconcilers:
-            self.heartbeats.of_worker(oid, node, worker, heartbeat)
+    def look_at_links(self, node: str, worker: str) -> None:
+        """A link of a router worker has come up, or is lost."""
+        routers = self.configuration.routers.items()
+        self._mark((key for key, r in routers if (r.node, key.worker) == (node, worker)), QUIET_S, is_news=False)
 
     # -- what is told of nodes (`control.presence.Listener`) ----------------------------------------------------
 
@@ -325,8 +267,7 @@ class ControlPlane:
             self._follow(before)
         if sweeping:
             self._mark(self.reconcilers)
-            for kept in (self._intake, self.heartbeats, self._unreachable):
-                kept.tidy(self.reactor.seconds())
+            self.inbox.tidy()
         problems += self._advance()
         self.problems = problems
         for problem in self._news.of([*problems, *self.configuration.conflicts, *warnings_of(self.databases)]):

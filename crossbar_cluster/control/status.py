@@ -165,7 +165,7 @@ def problems_of(plane: ControlPlane) -> Iterator[dict[str, str]]:
     for name, who in plane.cut_off():
         reason = f"it does not reach this master, and goes on serving ({who}): look at its log"
         yield {"object": f"node {name}", "reason": reason}
-    for name, what in plane.limited_nodes():
+    for name, what in plane.inbox.limited():
         yield {"object": f"node {name}", "reason": f"it sends more {what} than this master takes: the rest is dropped"}
     for reconciler in _awaited(plane):
         if reason := _reason(reconciler):

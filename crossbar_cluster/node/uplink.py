@@ -33,6 +33,7 @@ from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.logger import ILogObserver, Logger
+from twisted.python.failure import Failure
 from txaio import make_logger
 from zope.interface import implementer  # type: ignore[import-untyped]
 
@@ -49,6 +50,7 @@ DELAY_GROWTH = 1.5
 JITTER = 0.2  #: share of the delay, either way
 CONNECT_WITHIN_S = 5.0
 REMIND_AFTER_S = 60.0
+TROUBLE_AT_MOST = 300  #: characters of why a connection fails
 MESSAGE_AT_MOST = 2**20  #: bytes, as the release's listener takes them
 
 
@@ -155,7 +157,7 @@ class Uplink:
         return connecting
 
     def _note(self, failure: Any) -> Any:
-        self._trouble = failure.getErrorMessage()
+        self._trouble = _in_one_line(failure)
         return failure
 
     def _pause_s(self) -> float:
@@ -225,6 +227,13 @@ class Uplink:
         there = self._session is not None and self._session.is_attached()
         leaving: Deferred[Any] = maybeDeferred(self._session.leave) if there else succeed(None)
         return leaving.addBoth(lambda _: self.stop())
+
+
+def _in_one_line(failure: Any) -> str:
+    """What a failure says, for people. One that is about another failure has that one's traceback in its text."""
+    causes = [arg for arg in failure.value.args if isinstance(arg, Failure)]
+    text = _in_one_line(causes[0]) if causes else failure.getErrorMessage()
+    return " ".join(text.split())[:TROUBLE_AT_MOST]
 
 
 def uplink_in_place_of(runner: Any, node: Any) -> Any:

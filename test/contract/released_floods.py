@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from twisted.internet.task import Clock
 
-from crossbar_cluster.control.plane import UNREACHABLE_EACH_S
+from crossbar_cluster.control.inbox import UNREACHABLE_EACH_S
 
 from .master_world import SNAPSHOT
 
@@ -130,7 +130,7 @@ def test_a_full_database_costs_heartbeats_and_is_told_once(master, monkeypatch):
         heartbeat(master)
         master.runs(10)
     assert len(master.told("Heartbeats of workers cannot be put into the database")) == 1
-    assert len(master.plane.heartbeats) == 0
+    assert len(master.plane.inbox._heartbeats) == 0
 
 
 def test_what_waits_is_written_when_the_plane_stops(master):
@@ -190,7 +190,7 @@ def test_the_last_of_too_many_is_seen_to(master):
     report(master, "registration")
     began = master.clock.seconds()
     master.runs(3)
-    assert loop.began_s > began and not master.plane._later
+    assert loop.began_s > began and not master.plane.inbox._later
 
 
 def test_a_node_is_asked_for_its_workers_one_call_at_a_time(master):
@@ -215,9 +215,9 @@ def test_what_is_known_of_floods_ends_with_them(master):
         heartbeat(master)
     master.runs(300)
     plane = master.plane
-    assert plane.limited_nodes() == []
-    assert not plane._later and len(plane.heartbeats) == 0
-    assert len(plane._intake._budgets) <= 8
+    assert plane.inbox.limited() == []
+    assert not plane.inbox._later and len(plane.inbox._heartbeats) == 0
+    assert len(plane.inbox._intake._budgets) <= 8
 
 
 def test_events_that_cannot_be_handled_fill_no_log(master):

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 from autobahn.twisted.wamp import ApplicationRunner
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectError, ConnectionRefusedError
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from crossbar_cluster.node.uplink import Backoff, Uplink, can_wait, tell_joined, uplink_in_place_of
 
@@ -95,6 +96,19 @@ def test_a_master_that_is_away_is_tried_at_least_every_five_seconds_and_told_of_
     assert times[0] == 0 and times[-1] > 90
     assert max(gaps) <= 5.25 and gaps[0] <= 0.75
     assert len(log.lines) == 2 and all("does not answer (Connection was refused" in line for line in log.lines)
+
+
+def test_why_a_master_does_not_answer_is_one_line_whatever_it_is():
+    """While a Kubernetes Service has no endpoint, the failure has another failure in it, with its traceback."""
+    _, addresses, reactor, log = made(ENV)
+    try:
+        raise OSError(113, "No route to host")
+    except OSError:
+        inner = Failure()
+    addresses.connecting[-1].errback(ConnectError(string=inner))
+    reactor.advance(0.25)
+    [line] = log.lines
+    assert "does not answer ([Errno 113] No route to host)" in line and "\n" not in line
 
 
 def test_the_environments_address_is_tried_in_turn_until_something_has_joined():

@@ -137,16 +137,16 @@ class HealingController:
         managers[kind]._monitors.pop(oid, None)
 
     async def _on_registration(self, session_id, registration_id):
-        self.plane.registered(session_id)
+        self.plane.inbox.registered(session_id)
 
     async def _on_something_ended(self, details=None):
-        self.plane.something_ended(details.publisher_authid)
+        self.plane.inbox.something_ended(details.publisher_authid)
 
     async def _on_backend_unreachable(self, connection_id, details=None):
-        self.plane.backend_unreachable(details.publisher_authid, connection_id)
+        self.plane.inbox.backend_unreachable(details.publisher_authid, connection_id)
 
     async def _on_router_link_changed(self, worker, details=None):
-        self.plane.link_changed(details.publisher_authid, worker)
+        self.plane.inbox.link_changed(details.publisher_authid, worker)
 
     async def _on_node_ready(self, *args, details=None, **kwargs):
         """A node says that it has booted. That it is there is told by its session."""
@@ -156,18 +156,18 @@ class HealingController:
 
     async def _on_node_heartbeat(self, node_authid, heartbeat, details=None):
         if self._is_from(node_authid, details):
-            self.plane.heartbeat(node_authid, heartbeat)
+            self.plane.inbox.heartbeat(node_authid, heartbeat)
 
     async def _on_worker_heartbeat(self, node_authid, worker_id, heartbeat, details=None):
         if self._is_from(node_authid, details):
-            self.plane.heartbeat(node_authid, heartbeat, worker_id)
+            self.plane.inbox.heartbeat(node_authid, heartbeat, worker_id)
 
     def _is_from(self, node_authid, details):
         """Whether an event was published by the node that it says it is of."""
         publisher = details.publisher_authid if details else None
         if publisher == node_authid:
             return True
-        if publisher and self.plane.takes(publisher, "heartbeats"):
+        if publisher and self.plane.inbox.takes(publisher, "heartbeats"):
             self.log.info("A heartbeat of node {node} from {other} is ignored", node=node_authid, other=publisher)
         return False
 
