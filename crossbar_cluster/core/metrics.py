@@ -186,6 +186,27 @@ SESSIONS_LOST = Metric(
     begins=((),),
 )
 
+# -- of the ports of workers ------------------------------------------------------------------------------------------
+
+NEWCOMERS_CLOSED = Metric(
+    f"{PREFIX}newcomers_closed_total",
+    "counter",
+    "Connections that were closed because they had no session, by port (client, inner, master) and reason: too_late, "
+    "or too_many (the oldest gives way).",
+    ALL,
+    ("port", "reason"),
+    begins=tuple((port, reason) for port in ("client", "inner", "master") for reason in ("too_late", "too_many")),
+)
+LIMITS_MET = Metric(
+    f"{PREFIX}limits_met_total",
+    "counter",
+    "Times that a client met a limit of its connection: unsent_bytes (closed: it does not read), messages_per_s (read "
+    "later), leave_within_s (closed: it was told to go).",
+    ("proxy",),
+    ("limit",),
+    begins=_each("unsent_bytes", "messages_per_s", "leave_within_s"),
+)
+
 # -- of router workers ------------------------------------------------------------------------------------------------
 
 SESSIONS = Metric(

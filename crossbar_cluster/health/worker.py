@@ -17,7 +17,8 @@ from crossbar_cluster.node.draining import is_draining
 MASTER = "master"
 
 _OF_ROUTER = (metrics.LINK_LOSSES,)
-_OF_PROXY = (metrics.JOINS, metrics.JOIN_DURATION, metrics.SESSIONS_LOST)
+_OF_PORTS = (metrics.NEWCOMERS_CLOSED,)
+_OF_PROXY = (metrics.JOINS, metrics.JOIN_DURATION, metrics.SESSIONS_LOST, metrics.LIMITS_MET)
 _OF_AUTHENTICATOR = (metrics.ADDRESS_CHANGES, metrics.CLAIMS_REJECTED)
 _OF_PLANE = (metrics.PASSES, metrics.PASS_DURATION, metrics.CALLS, metrics.CALLS_FAILED)
 
@@ -92,6 +93,8 @@ def database_problems(whose: str, db: Any) -> Iterator[str]:
 def metrics_of(controller: Any) -> metrics.Collected:
     """All numbers of the worker. :param controller: as for `facts_of`."""
     gauges: list[tuple[Metric, Mapping[Values, float]]] = []
+    if controller.WORKER_TYPE in ("router", "proxy"):
+        METRICS.begin(*_OF_PORTS)
     if controller.WORKER_TYPE == "router":
         gauges.append((metrics.SESSIONS, _sessions(controller)))
         if controller.personality.NAME == MASTER:

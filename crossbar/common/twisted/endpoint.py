@@ -1,4 +1,6 @@
-"""A router worker listens where its node's cluster address is, and notices proxies that are silently gone."""
+"""A router worker listens where its node's cluster address is, and notices proxies that are silently gone. Whoever
+does not join is closed.
+"""
 
 from crossbar_cluster.overlay import Record
 
@@ -14,6 +16,41 @@ LISTEN = Record(
     reason="A module function; the interface is known on the node, the configuration comes from the master.",
     relies_on=("crossbar.common.twisted.endpoint:create_listening_endpoint_from_config",),
 )
+
+NEWCOMERS = Record(
+    target="crossbar.common.twisted.endpoint:MaxConnectionsFactory",
+    kind="subclass",
+    members=("doStart", "registerProtocol", "unregisterProtocol"),
+    why="A connection that says nothing, or never proves who it is, stays for ever.",
+    retire="When released workers give a connection that has not joined a time limit, and keep so many of them only.",
+    relies_on=(
+        "crossbar.common.twisted.endpoint:_CountedConnection.makeConnection",
+        "crossbar.common.twisted.endpoint:MaxConnectionsFactory.buildProtocol",
+    ),
+)
+
+
+@NEWCOMERS
+class GuardedConnections:
+    """Tells the port's guard of connections. (The factory is the outermost one of each port of the release.)"""
+
+    _guard = None
+
+    def doStart(self):
+        from crossbar_cluster.node.newcomers import guard_of
+
+        self._guard = guard_of(self)
+        super().doStart()
+
+    def registerProtocol(self, p):
+        super().registerProtocol(p)
+        if self._guard is not None:
+            self._guard.came(p)
+
+    def unregisterProtocol(self, p):
+        super().unregisterProtocol(p)
+        if self._guard is not None:
+            self._guard.left(p)
 
 
 @LISTEN
