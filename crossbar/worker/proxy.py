@@ -157,8 +157,15 @@ class AttachingFrontend:
 
     def onMessage(self, msg):
         if self._client is None or self._session_id is None or isinstance(msg, _OF_SESSIONS):
+            if isinstance(msg, Goodbye):
+                return super().onMessage(msg).addCallback(self._left_by_itself)
             return super().onMessage(msg)
         return self._client.send(msg)
+
+    def _left_by_itself(self, _):
+        from crossbar_cluster.proxy.attach import left_by_itself
+
+        left_by_itself(self)
 
     def onClose(self, wasClean):
         client, self._client = self._client, None

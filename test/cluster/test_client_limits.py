@@ -2,11 +2,16 @@
 
 import asyncio
 import contextlib
+import resource
 import time
+from pathlib import Path
 
 import pytest_asyncio
+from autobahn.wamp import message
+from autobahn.wamp.types import PublishOptions
 
 from crossbar_cluster.lab.cluster import MASTER_PORT, PROXY_PORT, loopback_cluster
+from crossbar_cluster.lab.raw_client import RawClient, anonymous
 
 from .conftest import PATCHED, boot_two_realms
 
@@ -35,7 +40,7 @@ async def inner_port(cluster) -> int:
 
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: wamp.2.json\r\n\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: wamp.2.cbor\r\n\r\n"
 )
 
 
@@ -62,7 +67,7 @@ async def test_whoever_does_not_join_is_closed_at_every_port(two):
         "proxy, half an HTTP request": (*proxy, UPGRADE[:40]),
         "proxy, no HELLO": (*proxy, UPGRADE),
         "router, nothing": (*router, b""),
-        "router, no HELLO": (*router, bytes([0x7F, 0xF1, 0, 0])),
+        "router, no HELLO": (*router, bytes([0x7F, 0xF3, 0, 0])),
         "master, nothing": (*master, b""),
         "master, no HELLO": (*master, UPGRADE),
     }
@@ -75,3 +80,96 @@ async def test_whoever_does_not_join_is_closed_at_every_port(two):
     assert await client.call("wamp.session.count") >= 1, "who has joined stays"
     assert not client.gone.done()
     await client.close()
+
+
+async def joined(cluster, realm="realm1", websocket=True) -> tuple[RawClient, int]:
+    """A client that does only what the test does: it answers no ping and no close frame. And its session."""
+    client = await RawClient.connect(cluster.nodes["proxy1"].host.address, PROXY_PORT, websocket=websocket)
+    return client, (await client.join(anonymous(realm))).session
+
+
+async def is_closed(client: RawClient) -> None:
+    """Wait until the other end has closed the connection, whatever it sends before."""
+    with contextlib.suppress(ConnectionError):
+        while await client._reader.read(65536):
+            pass
+
+
+async def test_who_is_told_to_go_and_does_not_answer_is_gone(two):
+    """A close frame is followed by a reset. (Who is kicked is told to go, as is who loses its router.)"""
+    observer = await two.client("realm1", two.nodes["proxy1"])
+    clients = [await joined(two) for _ in range(8)]
+    began = time.monotonic()
+    for _, session in clients:
+        await observer.call("wamp.session.kill", session)
+    async with asyncio.timeout(ROOM_S):
+        await asyncio.gather(*(is_closed(client) for client, _ in clients))
+    print(f"gone after {time.monotonic() - began:.1f} s")
+    await observer.close()
+
+
+async def test_who_takes_leave_and_stays_connected_is_closed(two):
+    client, _ = await joined(two)
+    client.send(message.Goodbye())
+    async with asyncio.timeout(10 + ROOM_S):
+        await is_closed(client)
+
+
+async def test_a_client_that_answers_no_ping_is_gone_within_30_s_and_one_that_sends_stays(two):
+    observer = await two.client("realm1", two.nodes["proxy1"])
+    count = await observer.call("wamp.session.count")
+    silent, busy = (await joined(two))[0], (await joined(two))[0]
+    assert await observer.call("wamp.session.count") == count + 2
+
+    async def keep_sending() -> None:
+        for number in range(1, 1000):
+            busy.send(message.Publish(number, "test.topic", args=[number]))
+            await asyncio.sleep(0.5)
+
+    sending = asyncio.ensure_future(keep_sending())
+    async with asyncio.timeout(30):
+        await is_closed(silent)
+    await asyncio.sleep(5)
+    assert await observer.call("wamp.session.count") == count + 1, "who sends anything need not answer pings"
+    sending.cancel()
+    busy.close()
+    await observer.close()
+
+
+async def test_a_subscriber_that_does_not_read_is_closed_and_the_proxys_memory_stays(two):
+    """What waits for it is bounded. Others notice nothing."""
+    publisher = await two.client("realm1", two.nodes["proxy1"])
+    other = await two.client("realm1", two.nodes["proxy1"])
+    received = asyncio.Queue()
+    await other.subscribe(received.put_nowait, "test.flood")
+    pid = await proxy_worker_pid(two)
+    before = rss(pid)
+    clients = [(await joined(two))[0] for _ in range(3)]
+    for client in clients:
+        await client.ask(message.Subscribe(1, "test.flood"))
+    payload = "x" * 100_000
+    for _ in range(600):  # 60 MB for each
+        await publisher.publish("test.flood", payload, options=PublishOptions(acknowledge=True))
+    for _ in range(600):
+        async with asyncio.timeout(ROOM_S):
+            await received.get()
+    async with asyncio.timeout(ROOM_S):
+        await asyncio.gather(*(is_closed(client) for client in clients))
+    grew = rss(pid) - before
+    print(f"grew by {grew / 1e6:.0f} MB")
+    assert grew < 130e6, f"the proxy grew by {grew / 1e6:.0f} MB"
+    assert not other.gone.done() and not publisher.gone.done()
+    await other.close()
+    await publisher.close()
+
+
+def rss(pid: int) -> int:
+    """Resident memory of a process, bytes."""
+    fields = Path(f"/proc/{pid}/statm").read_text().split()
+    return int(fields[1]) * resource.getpagesize()
+
+
+async def proxy_worker_pid(cluster) -> int:
+    worker = next(w["worker"] for w in (await cluster.status())["workers"] if w["node"] == "proxy1")
+    found = await cluster.call("crossbarfabriccenter.remote.node.get_worker", cluster.nodes["proxy1"].oid, worker)
+    return found["pid"]

@@ -56,12 +56,17 @@ class GuardedConnections:
 @LISTEN
 def create_listening_port_from_config(wrapped, instance, args, kwargs):
     config = args[0]
-    if config["type"] != "tcp" or "portrange" not in config:
-        return wrapped(*args, **kwargs)  # not one that the master has made
+    from crossbar_cluster.node.keepalive import CLIENTS, inherit_keep_alive
+
+    if config["type"] != "tcp":
+        return wrapped(*args, **kwargs)
+    if "portrange" not in config:  # not one that the master has made for proxies
+        listening = wrapped(*args, **kwargs)
+        # who has said how long is to be waited has thought about it
+        return listening if "user_timeout" in config else listening.addCallback(inherit_keep_alive, CLIENTS)
     from txaio import make_logger
 
     from crossbar_cluster.node.address import listening_interface
-    from crossbar_cluster.node.keepalive import inherit_keep_alive
     from crossbar_cluster.node.listening import on_a_free_port
 
     if "interface" not in config and (interface := listening_interface(make_logger())):
