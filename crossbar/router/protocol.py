@@ -37,12 +37,14 @@ OPTIONS = Record(
 
 @OPTIONS
 class LivelyFactory:
-    """Fills in options that the configuration does not speak of."""
+    """Fills in options that the configuration does not speak of, and has its clients' limits."""
 
     def __init__(self, factory, cbdir, config, templates):
+        from crossbar_cluster.core.limits import ClientLimits
         from crossbar_cluster.node.keepalive import with_pings
 
-        super().__init__(factory, cbdir, with_pings(config), templates)
+        self.client_limits = ClientLimits.from_config(config.get("limits"))
+        super().__init__(factory, cbdir, with_pings(config, self.client_limits.connection), templates)
 
 
 WEBSOCKET(PacedWebSocket)

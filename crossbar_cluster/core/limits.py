@@ -43,11 +43,15 @@ class SessionLimits:
         return cls(**{name: positive(name, sent[name]) for name in known if name in sent})
 
 
+#: From a client's TCP connection to its WELCOME, each wait of ours for a router excluded. Of a port: which service a
+#: connection is for is not known at first.
+JOIN_WITHIN_S = 30.0
+
+
 @dataclass(frozen=True)
 class ConnectionLimits:
     """What one client may do on its connection. Applied by the proxy."""
 
-    join_within_s: float = 30.0  #: from its TCP connection to its WELCOME, each wait of ours for a router excluded
     #: waiting for the client to read; no less than the largest message (16 MiB), which always goes alone
     unsent_bytes: int = 24 * 2**20
     messages_per_s: int = 20_000  #: sustained; more is read later, not refused
@@ -55,6 +59,8 @@ class ConnectionLimits:
 
 
 DEFAULTS = ConnectionLimits()
+#: All that an operator can set.
+NAMES = tuple(field.name for limits in (ConnectionLimits, SessionLimits) for field in fields(limits))
 
 
 @dataclass(frozen=True)
@@ -75,10 +81,9 @@ class ClientLimits:
         if not isinstance(said, Mapping):
             raise InvalidLimit("limits: a dictionary is wanted, from a limit's name to a number")
         times = {field.name for field in fields(ConnectionLimits) if field.type == "float"}
+        if unknown := sorted(str(name) for name in said if name not in NAMES):
+            raise InvalidLimit(f"limits: there is no {unknown[0]!r}. There are {', '.join(NAMES)}.")
         connection, session = ({field.name for field in fields(of)} for of in (ConnectionLimits, SessionLimits))
-        if unknown := sorted(str(name) for name in said if name not in connection | session):
-            known = ", ".join(sorted(connection | session))
-            raise InvalidLimit(f"limits: there is no {unknown[0]!r}. There are {known}.")
         of_connection: dict[str, Any] = {}
         for name in connection & said.keys():
             of_connection[name] = _seconds(name, said[name]) if name in times else positive(name, said[name])

@@ -20,6 +20,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from crossbar_cluster.node.memory import give_back_soon
+
+#: Memory that is given back to the operating system.
+LARGE_BYTES = 4 * 2**20
+#: Who is too far behind is closed, and gone by then.
+DROPPED_WITHIN_S = 4.0
+
 
 class Backlog:
     """That of one connection: a streaming producer of its transport (Twisted's IPushProducer).
@@ -44,6 +51,7 @@ class Backlog:
         self._drained = drained
         self._is_filled = False
         self._is_over = False
+        self._is_large = False
 
     def pauseProducing(self) -> None:
         """More waits than goes at once. Called with each write."""
@@ -51,8 +59,12 @@ class Backlog:
             self._is_filled = True
             if self._filled is not None:
                 self._filled()
-        if not self._is_over and (unsent := unsent_bytes(self._tcp)) > self._limit_bytes:
+        unsent = unsent_bytes(self._tcp)
+        self._is_large = self._is_large or unsent > LARGE_BYTES
+        if unsent > self._limit_bytes and not self._is_over:
             self._is_over = True
+            # Autobahn ends a producer's registration by itself before it drops a connection
+            self._tcp.reactor.callLater(DROPPED_WITHIN_S, give_back_soon, self._tcp.reactor)
             self._too_far_behind(unsent)
 
     def resumeProducing(self) -> None:
@@ -68,6 +80,9 @@ class Backlog:
     def _drain(self) -> None:
         if self._is_filled:
             self._is_filled = False
+            if self._is_large:
+                self._is_large = False
+                give_back_soon(self._tcp.reactor)
             if self._drained is not None:
                 self._drained()
 

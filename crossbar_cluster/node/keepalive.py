@@ -51,9 +51,9 @@ NODES = Patience(idle_s=3, every_s=2, questions=3, unacknowledged_ms=8000)
 CLIENTS = Patience(idle_s=10, every_s=5, questions=3, unacknowledged_ms=25000)
 
 
-def with_pings(config: Mapping[str, Any]) -> dict[str, Any]:
+def with_pings(config: Mapping[str, Any], limits: ConnectionLimits) -> dict[str, Any]:
     """The configuration of a WebSocket service with the options that notice who is gone, where it is silent on them."""
-    closing = {"close_handshake_timeout": int(1000 * ConnectionLimits().leave_within_s)}
+    closing = {"close_handshake_timeout": int(1000 * limits.leave_within_s)}
     return {**config, "options": {**PINGS, **closing, **config.get("options", {})}}
 
 

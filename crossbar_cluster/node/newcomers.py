@@ -13,7 +13,7 @@ from typing import Any
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 
-from crossbar_cluster.core.limits import ConnectionLimits
+from crossbar_cluster.core.limits import JOIN_WITHIN_S
 from crossbar_cluster.core.metrics import METRICS, NEWCOMERS_CLOSED
 from crossbar_cluster.core.newcomers import Newcomers, Standing
 from crossbar_cluster.core.news import Seldom
@@ -142,7 +142,7 @@ def guard_transport(created: tuple[Any, Any], transport: Any) -> tuple[Any, Any]
     """
     factory, worker = created[0], transport.worker
     kind = _kind_of(worker, transport.config)
-    within_s = ConnectionLimits().join_within_s if kind == "client" else NODE_WITHIN_S
+    within_s = JOIN_WITHIN_S if kind == "client" else NODE_WITHIN_S
     most = MOST_CLIENTS if kind == "client" else MOST_NODES
     factory.newcomers = NewcomersGuard(kind, most, within_s, worker._reactor, transport.log)
     site = getattr(factory, "_web_factory", factory)

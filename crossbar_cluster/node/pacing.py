@@ -6,8 +6,8 @@ and is not read meanwhile. A lane has `TURN_S` in each turn of the loop, for all
 little is served at once, and so is everything that is no client's: looks, links, the uplink, pings, timers.
 
 `PacedWebSocket` and `PacedRawSocket` are mixed into the release's server protocols (`crossbar/router/protocol.py`), of
-proxies as of routers and masters. What a connection has sent may also be held back for another reason, such as a router
-that does not read: see `Reading.hold`.
+proxies as of routers and masters; `PacedRawSocketClient` is a proxy's end of a client's connection to its router. What
+a connection has sent may also be held back for another reason, such as a router that does not read: `Reading.hold`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
+from autobahn.twisted.rawsocket import WampRawSocketClientProtocol
 from autobahn.websocket.protocol import WebSocketProtocol
 
 from crossbar_cluster.core.limits import ConnectionLimits
@@ -292,3 +293,14 @@ class PacedRawSocket:
         if self.reading is not None:
             self.reading.end()
         super().connectionLost(reason)  # type: ignore[misc]
+
+
+class PacedRawSocketClient(PacedRawSocket, WampRawSocketClientProtocol):  # type: ignore[misc]
+    """A proxy's connection to a router, for one client."""
+
+
+def paced(factory: Any) -> Any:
+    """Let the connections of a factory of Autobahn's handle in turns what they receive, if it is RawSocket's."""
+    if factory.protocol is WampRawSocketClientProtocol:
+        factory.protocol = PacedRawSocketClient
+    return factory

@@ -11,8 +11,8 @@ def test_nothing_said_is_the_default():
 
 
 def test_one_dictionary_for_all():
-    limits = ClientLimits.from_config({"unsent_bytes": 5, "leave_within_s": 0.5, "join_within_s": 3, "calls": 7})
-    assert limits.connection == ConnectionLimits(unsent_bytes=5, leave_within_s=0.5, join_within_s=3.0)
+    limits = ClientLimits.from_config({"unsent_bytes": 5, "leave_within_s": 0.5, "calls": 7})
+    assert limits.connection == ConnectionLimits(unsent_bytes=5, leave_within_s=0.5)
     assert limits.session == SessionLimits(calls=7)
 
 
@@ -20,13 +20,13 @@ def test_one_dictionary_for_all():
     ("said", "why"),
     [
         ([], "a dictionary is wanted"),
-        ({"call": 1}, "there is no 'call'. There are calls, join_within_s"),
+        ({"call": 1}, "there is no 'call'. There are unsent_bytes, messages_per_s"),
         ({1: 1}, "there is no '1'"),
         ({"calls": 0}, "calls: 0 is no limit. Use a whole number above 0."),
         ({"messages_per_s": 1.5}, "messages_per_s: 1.5 is no limit"),
-        ({"join_within_s": "soon"}, "join_within_s: 'soon' is no limit. Use a number of seconds above 0."),
-        ({"join_within_s": float("inf")}, "is no limit"),
-        ({"join_within_s": float("nan")}, "is no limit"),
+        ({"leave_within_s": "soon"}, "leave_within_s: 'soon' is no limit. Use a number of seconds above 0."),
+        ({"leave_within_s": float("inf")}, "is no limit"),
+        ({"leave_within_s": float("nan")}, "is no limit"),
         ({"leave_within_s": True}, "is no limit"),
     ],
 )
