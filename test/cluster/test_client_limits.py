@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import resource
+import signal
 import sys
 import time
 from pathlib import Path
@@ -145,7 +147,7 @@ async def test_a_subscriber_that_does_not_read_is_closed_and_the_proxys_memory_s
     other = await two.client("realm1", two.nodes["proxy1"])
     received = asyncio.Queue()
     await other.subscribe(received.put_nowait, "test.flood")
-    pid = await proxy_worker_pid(two)
+    pid = await worker_pid(two, "proxy1")
     before = rss(pid)
     clients = [(await joined(two))[0] for _ in range(3)]
     for client in clients:
@@ -176,12 +178,6 @@ def rss(pid: int) -> int:
     """Resident memory of a process, bytes."""
     fields = Path(f"/proc/{pid}/statm").read_text().split()
     return int(fields[1]) * resource.getpagesize()
-
-
-async def proxy_worker_pid(cluster) -> int:
-    worker = next(w["worker"] for w in (await cluster.status())["workers"] if w["node"] == "proxy1")
-    found = await cluster.call("crossbarfabriccenter.remote.node.get_worker", cluster.nodes["proxy1"].oid, worker)
-    return found["pid"]
 
 
 FLOODERS, FLOOD_S = 3, 12
@@ -222,3 +218,40 @@ async def flood(address: str) -> asyncio.subprocess.Process:
     )
     assert (await flooder.stdout.readline()).decode().strip() == "joined"
     return flooder
+
+
+async def test_a_client_whose_router_does_not_read_is_slowed_down(two):
+    """What waits for its router is bounded: it is not read meanwhile. And it goes on as if nothing had been."""
+    sender = (await joined(two, "realm2"))[0]
+    subscriber = await two.client("realm2", two.nodes["proxy1"])
+    received = asyncio.Queue()
+    await subscriber.subscribe(lambda number, _: received.put_nowait(number), "test.large")
+    proxy, router = await worker_pid(two, "proxy1"), await worker_pid(two, "router2")
+    before, count, payload = rss(proxy), 2000, "x" * 50_000
+
+    async def send() -> None:
+        for number in range(count):  # 100 MB
+            sender.send(message.Publish(number + 1, "test.large", args=[number, payload]))
+            await sender._writer.drain()
+
+    os.kill(router, signal.SIGSTOP)
+    try:
+        sending = asyncio.ensure_future(send())
+        await asyncio.sleep(2)  # not so long that the router is given up
+        grew = rss(proxy) - before
+    finally:
+        os.kill(router, signal.SIGCONT)
+    assert not sending.done(), "nobody has taken it"
+    assert grew < 40e6, f"the proxy grew by {grew / 1e6:.0f} MB"
+    async with asyncio.timeout(60):
+        await sending
+        assert [await received.get() for _ in range(count)] == list(range(count))
+    sender.close()
+    await subscriber.close()
+
+
+async def worker_pid(cluster, node: str) -> int:
+    """Of the one worker of a node that is managed."""
+    worker = next(w["worker"] for w in (await cluster.status())["workers"] if w["node"] == node)
+    found = await cluster.call("crossbarfabriccenter.remote.node.get_worker", cluster.nodes[node].oid, worker)
+    return found["pid"]
