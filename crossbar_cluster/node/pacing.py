@@ -13,13 +13,14 @@ a connection has sent may also be held back for another reason, such as a router
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Any
 
 from autobahn.twisted.rawsocket import WampRawSocketClientProtocol
 from autobahn.websocket.protocol import WebSocketProtocol
 
+from crossbar_cluster.core.batches import pieces
 from crossbar_cluster.core.limits import ConnectionLimits
 from crossbar_cluster.core.metrics import LIMITS_MET, METRICS
 from crossbar_cluster.core.router import RLINK_ROLE
@@ -31,6 +32,8 @@ SLICE_S = 0.002
 TURN_S = 0.01
 #: Who was in the lane so lately does not get a slice outside of it, while others wait there.
 HEAVY_S = 1.0
+#: Of a batch of messages, which come in one, at once.
+BATCH_BYTES = 1024
 _LANE = "others have their turn"
 _RATE = "more than messages_per_s"
 
@@ -210,6 +213,8 @@ class PacedWebSocket:
 
     reading: Reading | None = None
     _untaken_bytes = 0
+    _batch: Iterator[bytes] | None = None  #: what is left of one that is being handled
+    _batch_is_binary = False
 
     def consumeData(self: Any) -> None:
         if self.state not in (WebSocketProtocol.STATE_OPEN, WebSocketProtocol.STATE_CLOSING):
@@ -228,10 +233,28 @@ class PacedWebSocket:
 
     def _handle(self: Any, until_s: float) -> bool:
         reading = self.reading
-        while self.processData() and self.state != WebSocketProtocol.STATE_CLOSED:
+        while self._next() and self.state != WebSocketProtocol.STATE_CLOSED:
             if reading.is_held or perf_counter() >= until_s:
                 return True
         return False
+
+    def _next(self: Any) -> bool:
+        """Handle a part of a frame, or of a batch. :returns: whether there is more."""
+        if self._batch is None:
+            return self.processData() or self._batch is not None
+        piece = next(self._batch, None)
+        if piece is None:
+            self._batch = None
+        else:
+            super().onMessage(piece, self._batch_is_binary)  # type: ignore[misc]
+        return bool(piece is not None or self.data)
+
+    def onMessage(self: Any, payload: bytes, isBinary: bool) -> None:
+        if len(payload) > BATCH_BYTES and getattr(self._serializer._serializer, "_batched", False):
+            self._batch = pieces(payload, binary=isBinary, most_bytes=BATCH_BYTES)
+            self._batch_is_binary = isBinary
+            return
+        super().onMessage(payload, isBinary)  # type: ignore[misc]
 
     def onAutoPingTimeout(self: Any) -> None:
         """Not answered in time. It may be us who do not read, or it may still be reading what came before the ping."""

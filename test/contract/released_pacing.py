@@ -5,7 +5,7 @@ import random
 import pytest
 from autobahn.twisted import websocket
 from autobahn.wamp.message import Publish
-from autobahn.wamp.serializer import CBORSerializer
+from autobahn.wamp.serializer import CBORSerializer, JsonSerializer
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -57,7 +57,7 @@ class Session:
 
 
 class Connection:
-    def __init__(self, is_websocket, time):
+    def __init__(self, is_websocket, time, subprotocol="cbor"):
         self.session = Session(time)
         if is_websocket:
             factory = WampWebSocketServerFactory(lambda: self.session, ".", {"type": "websocket"}, None)
@@ -67,7 +67,8 @@ class Connection:
         self.transport = StringTransport(peerAddress=IPv4Address("TCP", "127.0.0.1", 1))
         self.protocol = factory.buildProtocol(None)
         self.protocol.makeConnection(self.transport)
-        self.protocol.dataReceived(UPGRADE if is_websocket else RAWSOCKET_HELLO)
+        upgrade = UPGRADE.replace(b"2.cbor", f"2.{subprotocol}".encode())
+        self.protocol.dataReceived(upgrade if is_websocket else RAWSOCKET_HELLO)
 
     def frames(self, *numbers):
         """PUBLISH messages with these numbers."""
@@ -130,6 +131,26 @@ def test_much_at_once_is_handled_in_turns_and_not_read_meanwhile(connect, clock)
     assert flood.got == numbers
     assert flood.is_read
     assert not clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("serializer", [CBORSerializer(batched=True), JsonSerializer(batched=True)])
+def test_messages_that_come_in_one_are_handled_in_turns_as_well(time, clock, serializer):
+    """By subprotocols for batches."""
+    flood = Connection(True, time, serializer.SERIALIZER_ID)
+    numbers = list(range(1, 1001))
+    batch = b"".join(serializer.serialize(Publish(number, "a.b"))[0] for number in numbers)
+    opcode = 2 if serializer._serializer.BINARY else 1
+    flood.protocol.dataReceived(bytes([0x80 | opcode, 0xFE]) + len(batch).to_bytes(2, "big") + bytes(4) + batch)
+    per_piece = 1024 // 15
+    assert 0 < len(flood.got) <= 2 * per_piece
+    assert not flood.is_read
+    turn(clock)
+    assert len(flood.got) < 5 * per_piece
+    last = serializer.serialize(Publish(1001, "a.b"))[0]
+    flood.protocol.dataReceived(bytes([0x80 | opcode, 0x80 | len(last)]) + bytes(4) + last)  # it waits for its turn
+    for _ in range(100):
+        turn(clock)
+    assert flood.got == [*numbers, 1001]
 
 
 def test_who_sends_little_is_served_at_once_and_those_who_send_much_share_a_turn(connect, clock):
