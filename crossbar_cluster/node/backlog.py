@@ -113,6 +113,16 @@ def tcp_of(transport: Any) -> Any:
     return transport if hasattr(transport, "dataBuffer") else None
 
 
+def forget_unsent(transport: Any) -> None:
+    """The connection has ended: free at once what nobody gets any more, and not when the garbage collector comes to it.
+
+    :param transport: of its protocol.
+    """
+    tcp = tcp_of(transport)
+    if tcp is not None and not tcp.connected:
+        tcp.dataBuffer, tcp.offset, tcp._tempDataBuffer, tcp._tempDataLen = b"", 0, [], 0
+
+
 def unsent_bytes(tcp: Any) -> int:
     """How much of what has been written to a TCP transport the kernel has not taken yet."""
     return int(len(tcp.dataBuffer) - tcp.offset + tcp._tempDataLen)

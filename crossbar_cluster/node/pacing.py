@@ -24,7 +24,7 @@ from crossbar_cluster.core.batches import pieces
 from crossbar_cluster.core.limits import ConnectionLimits
 from crossbar_cluster.core.metrics import LIMITS_MET, METRICS
 from crossbar_cluster.core.router import RLINK_ROLE
-from crossbar_cluster.node.backlog import tcp_of, untaken_bytes
+from crossbar_cluster.node.backlog import forget_unsent, tcp_of, untaken_bytes
 
 #: Of work for one connection, before others have their turn, seconds.
 SLICE_S = 0.002
@@ -273,6 +273,7 @@ class PacedWebSocket:
         if self.reading is not None:
             self.reading.end()
         super().connectionLost(reason)  # type: ignore[misc]
+        forget_unsent(self.transport)
 
 
 class PacedRawSocket:
@@ -316,6 +317,7 @@ class PacedRawSocket:
         if self.reading is not None:
             self.reading.end()
         super().connectionLost(reason)  # type: ignore[misc]
+        forget_unsent(self.transport)
 
 
 class PacedRawSocketClient(PacedRawSocket, WampRawSocketClientProtocol):  # type: ignore[misc]

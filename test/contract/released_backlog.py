@@ -9,7 +9,7 @@ from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
 
 from crossbar_cluster.node import backlog
-from crossbar_cluster.node.backlog import guard_backlog, tcp_of, unsent_bytes, untaken_bytes
+from crossbar_cluster.node.backlog import forget_unsent, guard_backlog, tcp_of, unsent_bytes, untaken_bytes
 
 LIMIT_BYTES = 2**20
 PIECE = bytes(100_000)
@@ -133,6 +133,18 @@ def test_what_the_kernel_holds_counts_as_untaken(pair):
     accepted.transport.write(PIECE)
     turn_until(lambda: unsent_bytes(accepted.transport) < len(PIECE))
     assert untaken_bytes(accepted.transport) > unsent_bytes(accepted.transport)
+
+
+def test_what_nobody_gets_any_more_is_freed_when_the_connection_ends(pair):
+    accepted, _ = pair
+    tcp = accepted.transport
+    tcp.write(bytes(LIMIT_BYTES))
+    forget_unsent(tcp)
+    assert unsent_bytes(tcp) == LIMIT_BYTES, "it has not ended"
+    tcp.abortConnection()
+    turn_until(lambda: "lost" in accepted.told)
+    forget_unsent(tcp)
+    assert unsent_bytes(tcp) == 0
 
 
 def test_what_is_no_tcp_connection_is_left_alone():

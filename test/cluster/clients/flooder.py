@@ -32,7 +32,7 @@ def main(host: str, port: str, realm: str, seconds: str) -> None:
         try:
             while time.monotonic() < until:
                 connection.sendall(
-                    b"".join(frame(b'[16,%d,{},"test.flood"]' % n) for n in range(sent + 1, sent + 1 + AT_ONCE))
+                    b"".join(frame(b'[16,%d,{},"test.many"]' % n) for n in range(sent + 1, sent + 1 + AT_ONCE))
                 )
                 sent += AT_ONCE
         except OSError:
