@@ -6,18 +6,18 @@ and is not read meanwhile. A lane has `TURN_S` in each turn of the loop, for all
 little is served at once, and so is everything that is no client's: looks, links, the uplink, pings, timers.
 
 `PacedWebSocket` and `PacedRawSocket` are mixed into the release's server protocols (`crossbar/router/protocol.py`), of
-proxies as of routers and masters; `PacedRawSocketClient` is a proxy's end of a client's connection to its router. What
-a connection has sent may also be held back for another reason, such as a router that does not read: `Reading.hold`.
+proxies as of routers and masters, and by `paced` into a proxy's end of a client's connection to its router. What has
+been sent may also be held back for another reason, such as a router that does not read: see `Reading.hold`.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import cache
 from time import perf_counter
 from typing import Any
 
-from autobahn.twisted.rawsocket import WampRawSocketClientProtocol
 from autobahn.websocket.protocol import WebSocketProtocol
 
 from crossbar_cluster.core.batches import pieces
@@ -320,12 +320,18 @@ class PacedRawSocket:
         forget_unsent(self.transport)
 
 
-class PacedRawSocketClient(PacedRawSocket, WampRawSocketClientProtocol):  # type: ignore[misc]
-    """A proxy's connection to a router, for one client."""
-
-
 def paced(factory: Any) -> Any:
-    """Let the connections of a factory of Autobahn's handle in turns what they receive, if it is RawSocket's."""
+    """Let a proxy's connections to routers handle in turns what they receive.
+
+    :param factory: Autobahn's, of a connection for one client. One of WebSocket is left alone.
+    """
+    from autobahn.twisted.rawsocket import WampRawSocketClientProtocol  # not in a process that uses asyncio
+
     if factory.protocol is WampRawSocketClientProtocol:
-        factory.protocol = PacedRawSocketClient
+        factory.protocol = _paced_client(WampRawSocketClientProtocol)
     return factory
+
+
+@cache
+def _paced_client(released: type) -> type:
+    return type("PacedRawSocketClient", (PacedRawSocket, released), {})
