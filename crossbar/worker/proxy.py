@@ -97,6 +97,17 @@ ENDPOINT = Record(
 )
 
 
+CONNECTIONS = Record(
+    target="crossbar.worker.proxy:_create_transport_factory",
+    kind="wrap",
+    members=("_create_transport_factory",),
+    why="All that a router has sent for one client is handled in one go: a few that subscribe to much take a proxy "
+    "from all others.",
+    retire="When Autobahn's RawSocket handles what it has received in turns with other work.",
+    reason="A module function.",
+)
+
+
 @REPOINT
 @wamp.register(None)
 def repoint_proxy_connection(self, connection_id, config, details=None):
@@ -157,8 +168,15 @@ class AttachingFrontend:
 
     def onMessage(self, msg):
         if self._client is None or self._session_id is None or isinstance(msg, _OF_SESSIONS):
+            if isinstance(msg, Goodbye):
+                return super().onMessage(msg).addCallback(self._left_by_itself)
             return super().onMessage(msg)
         return self._client.send(msg)
+
+    def _left_by_itself(self, _):
+        from crossbar_cluster.proxy.attach import left_by_itself
+
+        left_by_itself(self)
 
     def onClose(self, wasClean):
         client, self._client = self._client, None
@@ -189,3 +207,10 @@ def create_transport_endpoint(wrapped, instance, args, kwargs):
     from crossbar_cluster.node.connecting import resolving_endpoint
 
     return resolving_endpoint(*args, **kwargs) or wrapped(*args, **kwargs)
+
+
+@CONNECTIONS
+def create_transport_factory(wrapped, instance, args, kwargs):
+    from crossbar_cluster.node.pacing import paced
+
+    return paced(wrapped(*args, **kwargs))

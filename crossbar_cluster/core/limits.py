@@ -7,6 +7,7 @@ what the client has on the realm. The defaults are such that no honest client me
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -42,14 +43,58 @@ class SessionLimits:
         return cls(**{name: positive(name, sent[name]) for name in known if name in sent})
 
 
+#: From a client's TCP connection to its WELCOME, each wait of ours for a router excluded. Of a port: which service a
+#: connection is for is not known at first.
+JOIN_WITHIN_S = 30.0
+
+
 @dataclass(frozen=True)
 class ConnectionLimits:
     """What one client may do on its connection. Applied by the proxy."""
 
-    join_within_s: float = 30.0  #: from its TCP connection to its WELCOME, each wait of ours for a router excluded
-    unsent_bytes: int = 32 * 2**20  #: waiting for the client to read
+    #: waiting for the client to read; no less than the largest message (16 MiB), which always goes alone
+    unsent_bytes: int = 24 * 2**20
     messages_per_s: int = 20_000  #: sustained; more is read later, not refused
     leave_within_s: float = 2.0  #: to answer our closing of the connection
+
+
+DEFAULTS = ConnectionLimits()
+#: All that an operator can set.
+NAMES = tuple(field.name for limits in (ConnectionLimits, SessionLimits) for field in fields(limits))
+
+
+@dataclass(frozen=True)
+class ClientLimits:
+    """All of one web service."""
+
+    connection: ConnectionLimits = DEFAULTS
+    session: SessionLimits | None = None  #: None: nothing is said of them, and nothing is to be told to routers
+
+    @classmethod
+    def from_config(cls, said: Any) -> ClientLimits:
+        """As an operator sets them: one dictionary for all, of which what is not set is the default.
+
+        :raises InvalidLimit:
+        """
+        if said is None:
+            return cls()
+        if not isinstance(said, Mapping):
+            raise InvalidLimit("limits: a dictionary is wanted, from a limit's name to a number")
+        times = {field.name for field in fields(ConnectionLimits) if field.type == "float"}
+        if unknown := sorted(str(name) for name in said if name not in NAMES):
+            raise InvalidLimit(f"limits: there is no {unknown[0]!r}. There are {', '.join(NAMES)}.")
+        connection, session = ({field.name for field in fields(of)} for of in (ConnectionLimits, SessionLimits))
+        of_connection: dict[str, Any] = {}
+        for name in connection & said.keys():
+            of_connection[name] = _seconds(name, said[name]) if name in times else positive(name, said[name])
+        of_session = {name: value for name, value in said.items() if name in session}
+        return cls(ConnectionLimits(**of_connection), SessionLimits.from_wire(of_session) if of_session else None)
+
+
+def _seconds(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise InvalidLimit(f"{name}: {value!r} is no limit. Use a number of seconds above 0.")
+    return float(value)
 
 
 def positive(name: str, value: Any) -> int:

@@ -116,7 +116,7 @@ CONNECTIONS_REFUSED = Metric(
     f"{PREFIX}connections_refused_total",
     "counter",
     "Connections that were closed when they came because file descriptors ran short.",
-    ("router", "proxy"),
+    ALL,
     begins=((),),
 )
 
@@ -246,6 +246,27 @@ SESSIONS_LOST = Metric(
     "Sessions of clients that were lost with their backend, or closed by it: the clients were told to come back.",
     ("proxy",),
     begins=((),),
+)
+
+# -- of the ports of workers ------------------------------------------------------------------------------------------
+
+NEWCOMERS_CLOSED = Metric(
+    f"{PREFIX}newcomers_closed_total",
+    "counter",
+    "Connections that were closed because they had no session, by port (client, inner, master) and reason: too_late, "
+    "or too_many (the oldest gives way).",
+    ALL,
+    ("port", "reason"),
+    begins=tuple((port, reason) for port in ("client", "inner", "master") for reason in ("too_late", "too_many")),
+)
+LIMITS_MET = Metric(
+    f"{PREFIX}limits_met_total",
+    "counter",
+    "Times that a client met a limit of its connection: unsent_bytes (closed: it does not read), messages_per_s (read "
+    "later), leave_within_s (closed: it was told to go).",
+    ("proxy",),
+    ("limit",),
+    begins=_each("unsent_bytes", "messages_per_s", "leave_within_s"),
 )
 
 # -- of router workers ------------------------------------------------------------------------------------------------

@@ -16,9 +16,14 @@ from twisted.internet.error import CannotListenError
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
+from crossbar_cluster.node.newcomers import GuardedFactory, NewcomersGuard
+
 RETRY_S = 5.0
 NO_IPV6 = "0.0.0.0"
-IDLE_AT_MOST_S = 60
+#: A probe's connection: how long it may take to ask, and to ask again.
+ASK_WITHIN_S = 10.0
+#: Connections at once: the oldest gives way. The process has other work, and needs its descriptors for that.
+CONNECTIONS = 32
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,9 @@ class HealthServer:
         root: Any = Resource()  # type: ignore[no-untyped-call]
         for path, handler in handlers.items():
             root.putChild(path.encode(), _Probe(handler, log))
-        self._site = _Site(root, timeout=IDLE_AT_MOST_S)  # type: ignore[no-untyped-call]
+        self._site = _Site(root, timeout=int(ASK_WITHIN_S), reactor=reactor)  # type: ignore[no-untyped-call]
+        guard = NewcomersGuard("health", CONNECTIONS, ASK_WITHIN_S, reactor, log, counts=False)
+        self._guarded = GuardedFactory(self._site, guard)
         self._port = port
         self._addresses = ("::", NO_IPV6) if address is None else (address,)
         self._reactor = reactor
@@ -104,7 +111,7 @@ class HealthServer:
         """Listen, now or as soon as that can be done."""
         for address in self._addresses:
             try:
-                self.listening = self._reactor.listenTCP(self._port, self._site, interface=address)
+                self.listening = self._reactor.listenTCP(self._port, self._guarded, interface=address)
             except CannotListenError as e:  # "::" does not exist where IPv6 is switched off
                 problem = e.socketError
             else:

@@ -17,8 +17,9 @@ from crossbar_cluster.node.draining import is_draining
 
 MASTER = "master"
 
-_OF_ROUTER = (metrics.LINK_LOSSES, metrics.CONNECTIONS_REFUSED)
-_OF_PROXY = (metrics.JOINS, metrics.JOIN_DURATION, metrics.SESSIONS_LOST, metrics.CONNECTIONS_REFUSED)
+_OF_ROUTER = (metrics.LINK_LOSSES,)
+_OF_PORTS = (metrics.NEWCOMERS_CLOSED, metrics.CONNECTIONS_REFUSED)
+_OF_PROXY = (metrics.JOINS, metrics.JOIN_DURATION, metrics.SESSIONS_LOST, metrics.LIMITS_MET)
 _OF_AUTHENTICATOR = (metrics.ADDRESS_CHANGES, metrics.CLAIMS_REJECTED, metrics.DROPPED_OF_NODES)
 _OF_PLANE = (metrics.PASSES, metrics.PASS_DURATION, metrics.CALLS, metrics.CALLS_FAILED, metrics.DROPPED_OF_NODES)
 
@@ -109,6 +110,8 @@ def process_gauges() -> list[tuple[Metric, Mapping[Values, float]]]:
 def metrics_of(controller: Any) -> metrics.Collected:
     """All numbers of the worker. :param controller: as for `facts_of`."""
     gauges = process_gauges()
+    if controller.WORKER_TYPE in ("router", "proxy"):
+        METRICS.begin(*_OF_PORTS)
     if controller.WORKER_TYPE == "router":
         gauges.append((metrics.SESSIONS, _sessions(controller)))
         if controller.personality.NAME == MASTER:

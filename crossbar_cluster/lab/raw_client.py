@@ -79,9 +79,11 @@ class RawClient:
             self._writer.write(struct.pack("!BBH", 0x80 | self._opcode, 0x80 | 126, len(payload)) + _MASK + payload)
 
     async def receive(self) -> Any:
-        """The next message. Control frames other than a close are passed over."""
+        """The next message. A ping before it is answered: who never receives is gone for the other end."""
         while True:
             opcode, payload = await self._frame()
+            if opcode == 9:
+                self._writer.write(bytes([0x8A, 0x80 | len(payload)]) + _MASK + payload)
             if opcode == self._opcode:
                 return self._serializer.unserialize(payload)[0]
             if opcode == 8:

@@ -186,6 +186,10 @@ class BackendSession:
         if self._transport is not None:
             self._transport.abort()
 
+    def too_far_behind(self, unsent: int) -> None:
+        """Its router does not read. :param unsent: bytes that wait for it."""
+        self._clock.callLater(0, self.lose, f"the router does not read: {unsent} bytes wait for it")
+
     def dismiss(self, why: str) -> None:
         """Its router is well, and it is to end all the same: tell the client, and leave after what it has sent."""
         self._end(why)

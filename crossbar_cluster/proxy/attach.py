@@ -6,6 +6,7 @@ sends, or with the client turned away, which is done here.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from autobahn.wamp.exception import TransportLost
@@ -13,17 +14,30 @@ from autobahn.wamp.message import Cancel, Result
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from crossbar_cluster.core.backends import UNAVAILABLE, Backend
-from crossbar_cluster.core.metrics import JOIN_DURATION, JOINS, METRICS, SESSIONS_LOST
+from crossbar_cluster.core.limits import SessionLimits
+from crossbar_cluster.core.metrics import JOIN_DURATION, JOINS, LIMITS_MET, METRICS, SESSIONS_LOST
 from crossbar_cluster.core.news import Seldom
 from crossbar_cluster.node.backend_session import BackendSession
+from crossbar_cluster.node.backlog import guard_backlog
 from crossbar_cluster.node.handshake import Handshake, Principal
 from crossbar_cluster.proxy.delivery import Undeliverable, deliver, refusal, substitute
-from crossbar_cluster.proxy.frontend import CallsInFlight, lose, turn_away
+from crossbar_cluster.proxy.frontend import (
+    POLICY_VIOLATION,
+    CallsInFlight,
+    drop_within,
+    limits_of,
+    lose,
+    turn_away,
+)
 from crossbar_cluster.proxy.pool import BackendPool, NoBackend, pool_of
 
 PROTOCOL_VIOLATION = "wamp.error.protocol_violation"
 #: At most one log line per client and kind of message in this time.
 DROPPED_EACH_S = 10.0
+#: On its way to the router of one client, who is not read while anything waits there: the rest of a read.
+ROUTER_UNSENT_BYTES = 64 * 2**20
+#: Who has taken leave has so long to close the connection.
+CLOSE_WITHIN_S = 10.0
 
 
 class AttachedClient:
@@ -39,6 +53,12 @@ class AttachedClient:
         self._calls = CallsInFlight()
         self._dropped = Seldom(DROPPED_EACH_S)
         self._attaching: Deferred[None] | None = None
+        self._limits = limits_of(frontend.transport)
+
+    @property
+    def session_limits(self) -> SessionLimits | None:
+        """What it may have on its router; None: the defaults."""
+        return self._limits.session
 
     def attach(self, principal: Principal) -> Deferred[Joined]:
         """:returns: fires once the client has a session; never, when it has been turned away or has left."""
@@ -65,6 +85,7 @@ class AttachedClient:
 
     def _take(self, session: BackendSession, welcome: Any, principal: Principal) -> None:
         frontend = self._frontend
+        self._bound(session)
         frontend._controller._backends_by_frontend[frontend] = session
         frontend._backend_session, frontend._session_id = session, welcome.session
         frontend._realm, frontend._authid, frontend._authrole = welcome.realm, welcome.authid, welcome.authrole
@@ -78,6 +99,37 @@ class AttachedClient:
             session=welcome.session,
             backend=session.backend.id,
         )
+
+    def _bound(self, session: BackendSession) -> None:
+        """Bound what is kept for the client, on both of its connections."""
+        client = self._frontend.transport
+        if not hasattr(client, "transport"):  # HTTP long-polling
+            return
+        limits = self._limits.connection
+        guard_backlog(client.transport, limits.unsent_bytes, self._does_not_read)
+        reading = getattr(client, "reading", None)
+        if reading is not None:
+            reading.limit(limits.messages_per_s)
+            hold, release = (partial(each, "its router reads more slowly") for each in (reading.hold, reading.release))
+            guard_backlog(session.transport.transport, ROUTER_UNSENT_BYTES, session.too_far_behind, hold, release)
+
+    def _does_not_read(self, unsent: int) -> None:
+        frontend = self._frontend
+        METRICS.count(LIMITS_MET, "unsent_bytes")
+        frontend.log.warn(
+            "Session {session} on realm {realm}, from {peer}, is closed: it does not read, {unsent} bytes wait for it",
+            session=frontend._session_id,
+            realm=frontend._realm,
+            peer=frontend.transport.peer,
+            unsent=unsent,
+        )
+        # not from within a write: the rest of what is being sent comes first
+        self._reactor.callLater(0, self._close, f"it does not read: {unsent} bytes wait for it")
+
+    def _close(self, why: str) -> None:
+        transport = self._frontend.transport
+        if transport is not None:
+            lose(transport, self._calls, why, POLICY_VIOLATION)
 
     def _turn_away(self, principal: Principal, why: NoBackend) -> None:
         transport = self._frontend.transport
@@ -221,7 +273,13 @@ def attach_client(frontend: Any, accepted: Any) -> Deferred[Joined] | None:
         authextra["transport"] = frontend.transport.transport_details.marshal()
     client = frontend._client = AttachedClient(frontend, pool, frontend._controller._reactor)
     who = (accepted.realm, accepted.authid, accepted.authrole, accepted.authmethod, accepted.authprovider)
-    return client.attach(Principal(*who, authextra))
+    return client.attach(Principal(*who, authextra, client.session_limits))
+
+
+def left_by_itself(frontend: Any) -> None:
+    """A client has taken leave, and been answered: its connection is of no further use."""
+    if frontend.transport is not None:
+        drop_within(frontend.transport, CLOSE_WITHIN_S)
 
 
 def when_routed(frontend: Any, realm: str | None) -> Deferred[bool]:

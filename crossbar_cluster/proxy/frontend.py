@@ -34,10 +34,16 @@ from autobahn.wamp.message import (
 )
 from autobahn.websocket.protocol import WebSocketProtocol
 
+from crossbar_cluster.core.limits import ClientLimits
+from crossbar_cluster.core.metrics import LIMITS_MET, METRICS
+from crossbar_cluster.node.backlog import tcp_of
+
 INVOCATION = Invocation.MESSAGE_TYPE
 _OTHER_REQUESTS = frozenset({Register, Subscribe, Unregister, Unsubscribe})
 _OTHER_ANSWERS = frozenset({Published, Registered, Subscribed, Unregistered, Unsubscribed})
 CANCELED = "wamp.error.canceled"
+_DEFAULTS = ClientLimits()
+POLICY_VIOLATION = 1008  # the same: it has gone beyond what it may
 SERVICE_RESTART = 1012  # RFC 6455, registry of close codes: the client may reconnect
 _CLOSE_REASON_BYTES = 123  # RFC 6455, section 5.5: a control frame's payload has 125 bytes, of which the code takes 2
 
@@ -93,17 +99,41 @@ class CallsInFlight:
         return [Error(Call.MESSAGE_TYPE, request, CANCELED, args=[why]) for request in requests]
 
 
-def lose(transport: Any, calls: CallsInFlight, why: str) -> None:
-    """End a joined client's connection because its router is lost. :param why: for people."""
+def lose(transport: Any, calls: CallsInFlight, why: str, code: int = SERVICE_RESTART) -> None:
+    """End a joined client's connection because its router is lost, or for another reason.
+
+    :param why: for people.
+    :param code: of a WebSocket's close frame.
+    """
+    drop_within(transport, limits_of(transport).connection.leave_within_s)
     try:
         for error in calls.errors(why):
             transport.send(error)
         if isinstance(transport, WebSocketProtocol):
-            transport.sendCloseFrame(SERVICE_RESTART, _close_reason(why), False)
+            transport.sendCloseFrame(code, _close_reason(why), False)
         else:
             transport.close()
     except (TransportLost, Disconnected):  # the client has gone as well, or is about to
         return
+
+
+def drop_within(transport: Any, within_s: float) -> None:
+    """Reset a connection that still stands then: whoever is told to go goes, whether it answers, and reads, or not."""
+    tcp = tcp_of(transport.transport) if hasattr(transport, "transport") else None
+    if tcp is not None:
+        tcp.reactor.callLater(within_s, _drop, tcp)
+
+
+def _drop(tcp: Any) -> None:
+    if tcp.connected:
+        METRICS.count(LIMITS_MET, "leave_within_s")
+        tcp.abortConnection()
+
+
+def limits_of(transport: Any) -> ClientLimits:
+    """Those of the web service that a client has come to."""
+    factory = getattr(transport, "factory", None)
+    return getattr(factory, "client_limits", None) or _DEFAULTS
 
 
 def _close_reason(why: str) -> bytes:
@@ -113,6 +143,7 @@ def _close_reason(why: str) -> bytes:
 
 def turn_away(transport: Any, reason: str, why: str) -> None:
     """Answer a client that cannot be let in now, so that it comes back. :param why: for people."""
+    drop_within(transport, limits_of(transport).connection.leave_within_s)
     try:
         if _comes_back_after_abort(transport):
             transport.send(Abort(reason, why))

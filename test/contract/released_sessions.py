@@ -19,7 +19,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from crossbar_cluster.core.backends import Backend
-from crossbar_cluster.node.keepalive import IDLE_S, keep_alive
+from crossbar_cluster.node.keepalive import NODES, keep_alive
 
 SERIALIZER = CBORSerializer()
 
@@ -216,7 +216,7 @@ def test_what_keeps_a_tls_connection_alive_is_set_on_the_socket_below(layers):
         assert not isinstance(transport.getHandle(), socket.socket)
         keep_alive(transport if layers == 1 else SimpleNamespace(transport=transport))
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == IDLE_S
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == NODES.idle_s
 
 
 def test_what_is_no_tcp_connection_is_left_alone():

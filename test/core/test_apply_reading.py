@@ -185,3 +185,25 @@ def test_the_schema_agrees_with_the_example_and_refuses_what_reading_refuses():
     for was, now in (("port: 8080", "prt: 1, port: 1"), ("scale: 1", "scale: 0"), ("{web: {", "{Web: {"), ("all", "x")):
         assert not validator.is_valid(yaml.safe_load(FRAME.replace(was, now))), now
     assert json.loads(json.dumps(schema)) == schema
+
+
+def test_limits_of_a_web_services_clients():
+    services = "{ws: {type: websocket, limits: {unsent_bytes: 20000000, calls: 5}}}"
+    described = read(f"webclusters: {{web: {{port: 8080, nodes: [proxy1], services: {services}}}}}")
+    assert '"limits": {"calls": 5, "unsent_bytes": 20000000}' in described.webclusters["web"].services["ws"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [
+        ("{call: 5}", "limits has no key call: known are unsent_bytes"),
+        ("{calls: 0}", "calls has to be a whole number from 1"),
+        ("{calls: many}", "calls has to be a whole number from 1"),
+        ("5", "limits has to be a mapping"),
+    ],
+)
+def test_limits_that_make_no_sense(limits, why):
+    services = f"{{ws: {{type: websocket, limits: {limits}}}}}"
+    with pytest.raises(Invalid) as raised:
+        read(f"webclusters: {{web: {{port: 8080, nodes: [proxy1], services: {services}}}}}")
+    assert why in raised.value.problems[0].message

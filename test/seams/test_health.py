@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families as text_form
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.web.test.requesthelper import DummyRequest
 
 from crossbar_cluster.core.metrics import BACKENDS, JOIN_DURATION, JOINS, UPLINK_UP, Metrics
@@ -110,7 +111,7 @@ class Log:
     def info(self, text, **values):
         self.lines.append(text.format(**values))
 
-    error = info
+    error = warn = info
 
     def failure(self, text, failure):
         self.lines.append(f"failure: {failure.value}")
@@ -127,7 +128,7 @@ class Reactor(Clock):
         self.tried.append(interface)
         if interface in self.taken:
             raise CannotListenError(interface, port, OSError(98, "Address already in use"))
-        self.site = factory
+        self.factory, self.site = factory, factory.wrappedFactory
         return interface
 
 
@@ -161,6 +162,18 @@ def test_without_ipv6_all_interfaces_are_those_of_ipv4():
 def test_an_address_is_listened_at_and_no_other():
     reactor = Reactor()
     assert server(reactor, Log(), "127.0.0.1").listening == "127.0.0.1" and reactor.tried == ["127.0.0.1"]
+
+
+def test_who_keeps_a_connection_open_gives_way_to_others_and_is_closed_after_10_s():
+    reactor, probes = Reactor(), []
+    server(reactor, Log())
+    for _ in range(33):
+        probes.append(StringTransport())
+        reactor.factory.buildProtocol(None).makeConnection(probes[-1])
+    assert [probe.disconnected for probe in probes] == [True] + [False] * 32
+    reactor.advance(5)
+    reactor.advance(5.1)
+    assert all(probe.disconnecting or probe.disconnected for probe in probes)
 
 
 def request(path, method=b"GET"):

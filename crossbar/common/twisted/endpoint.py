@@ -1,4 +1,4 @@
-"""A router worker listens where its node is, and notices proxies that are gone; no port is filled up."""
+"""A router worker listens where its node is, and notices proxies that are gone; no port is filled up, or kept busy."""
 
 from crossbar_cluster.overlay import Record
 
@@ -16,6 +16,41 @@ LISTEN = Record(
     relies_on=("crossbar.common.twisted.endpoint:create_listening_endpoint_from_config",),
 )
 
+NEWCOMERS = Record(
+    target="crossbar.common.twisted.endpoint:MaxConnectionsFactory",
+    kind="subclass",
+    members=("doStart", "registerProtocol", "unregisterProtocol"),
+    why="A connection that says nothing, or never proves who it is, stays for ever.",
+    retire="When released workers give a connection that has not joined a time limit, and keep so many of them only.",
+    relies_on=(
+        "crossbar.common.twisted.endpoint:_CountedConnection.makeConnection",
+        "crossbar.common.twisted.endpoint:MaxConnectionsFactory.buildProtocol",
+    ),
+)
+
+
+@NEWCOMERS
+class GuardedConnections:
+    """Tells the port's guard of connections. (The factory is the outermost one of each port of the release.)"""
+
+    _guard = None
+
+    def doStart(self):
+        from crossbar_cluster.node.newcomers import guard_of
+
+        self._guard = guard_of(self)
+        super().doStart()
+
+    def registerProtocol(self, p):
+        super().registerProtocol(p)
+        if self._guard is not None:
+            self._guard.came(p)
+
+    def unregisterProtocol(self, p):
+        super().unregisterProtocol(p)
+        if self._guard is not None:
+            self._guard.left(p)
+
 
 @LISTEN
 def create_listening_port_from_config(wrapped, instance, args, kwargs):
@@ -23,15 +58,18 @@ def create_listening_port_from_config(wrapped, instance, args, kwargs):
 
     from crossbar_cluster.node.address import listening_interface
     from crossbar_cluster.node.admission import while_there_is_room
-    from crossbar_cluster.node.keepalive import inherit_keep_alive
+    from crossbar_cluster.node.keepalive import CLIENTS, inherit_keep_alive
     from crossbar_cluster.node.listening import on_a_free_port
 
     config, reactor, log = args[0], args[3], make_logger()
     if config["type"] != "tcp":
         return wrapped(*args, **kwargs)
-    if "portrange" not in config:  # not one that the master has made for routers
-        return wrapped(*args, **kwargs).addCallback(while_there_is_room, reactor, log)
-    if "interface" not in config and (interface := listening_interface(log)):
-        config["interface"] = interface
-    listening = on_a_free_port(lambda: wrapped(*args, **kwargs))
-    return listening.addCallback(inherit_keep_alive).addCallback(while_there_is_room, reactor, log)
+    if "portrange" in config:  # one that the master has made for proxies
+        if "interface" not in config and (interface := listening_interface(log)):
+            config["interface"] = interface
+        listening = on_a_free_port(lambda: wrapped(*args, **kwargs)).addCallback(inherit_keep_alive)
+    else:
+        listening = wrapped(*args, **kwargs)
+        if "user_timeout" not in config:  # who has said how long is to be waited has thought about it
+            listening.addCallback(inherit_keep_alive, CLIENTS)
+    return listening.addCallback(while_there_is_room, reactor, log)

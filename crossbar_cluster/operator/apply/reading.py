@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from crossbar_cluster.core.expected import Rules, in_order, is_pattern, meant, meant_by
+from crossbar_cluster.core.limits import NAMES
 from crossbar_cluster.core.router import DISCLOSED, VERBS
 from crossbar_cluster.operator.apply.kinds import (
     Fields,
@@ -46,6 +47,7 @@ SERVICES = (
 )  # fmt: skip
 MAX_SCALE = 128  # as in the release
 MAX_LIMIT = 1_000_000
+MAX_OF_CLIENT = 2**40
 
 _CLUSTER = Text(  # the release's pattern of configuration items
     "the name of a cluster",
@@ -59,6 +61,9 @@ _NAME = Text("a name", r"[^\s#]+", "something without spaces and '#'")
 _NODE = Text("the name of a node", r"\S+", "something without spaces")
 _PATH = Text("the path of a web service", r"[a-z0-9A-Z_\-]+|/", "/ or letters, digits, '_' and '-', without a slash")
 
+#: What one client may have and do (of a service of type websocket).
+_LIMITS = Fields("limits", {name: Whole(name, 1, MAX_OF_CLIENT) for name in NAMES})
+_SERVICE = Fields("a web service", {"type": OneOf("type", SERVICES), "limits": _LIMITS}, frozenset({"type"}), open=True)
 _PERMISSION = Fields(
     "a permission",
     {
@@ -102,7 +107,9 @@ _WEBCLUSTER = Fields(
         "services": Named(
             "web services",
             _PATH,
-            Fields("a web service", {"type": OneOf("type", SERVICES)}, frozenset({"type"}), open=True),
+            Fields(
+                "a web service", {"type": OneOf("type", SERVICES), "limits": _LIMITS}, frozenset({"type"}), open=True
+            ),
         ),
     },
     frozenset({"port"}),

@@ -1,0 +1,337 @@
+"""Nobody who sends much is read at the cost of others: a turn of the event loop is bounded.
+
+The release handles all that a read has brought in one go: of small messages that is a quarter of a second's work, for
+each connection that is ready. Here whoever has sent more than `SLICE_S` of work at once waits for the rest in a `Lane`,
+and is not read meanwhile. A lane has `TURN_S` in each turn of the loop, for all in it, one after the other; who sends
+little is served at once, and so is everything that is no client's: looks, links, the uplink, pings, timers.
+
+`PacedWebSocket` and `PacedRawSocket` are mixed into the release's server protocols (`crossbar/router/protocol.py`), of
+proxies as of routers and masters, and by `paced` into a proxy's end of a client's connection to its router. What has
+been sent may also be held back for another reason, such as a router that does not read: see `Reading.hold`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import cache
+from time import perf_counter
+from typing import Any
+
+from autobahn.websocket.protocol import WebSocketProtocol
+
+from crossbar_cluster.core.batches import pieces
+from crossbar_cluster.core.limits import ConnectionLimits
+from crossbar_cluster.core.metrics import LIMITS_MET, METRICS
+from crossbar_cluster.core.router import RLINK_ROLE
+from crossbar_cluster.node.backlog import forget_unsent, tcp_of, untaken_bytes
+
+#: Of work for one connection, before others have their turn, seconds.
+SLICE_S = 0.002
+#: Of work for all in the lane in one turn of the loop.
+TURN_S = 0.01
+#: Who was in the lane so lately does not get a slice outside of it, while others wait there.
+HEAVY_S = 1.0
+#: Of a batch of messages, which come in one, at once.
+BATCH_BYTES = 1024
+_LANE = "others have their turn"
+_RATE = "more than messages_per_s"
+
+
+def _nothing(until_s: float) -> bool:
+    return False
+
+
+def _none() -> Any:
+    return 0
+
+
+class Reading:
+    """One connection, as far as it is read.
+
+    :param handle: handles what has arrived, until a time (of `perf_counter`): whether something is left.
+    :param handled: messages so far.
+    """
+
+    __slots__ = (
+        "_counted", "_counted_s", "_ended", "_handle", "_handled", "_heavy_until_s", "_held", "_lane", "_rate",
+        "_session", "_tokens", "_transport",
+    )  # fmt: skip
+
+    def __init__(
+        self, transport: Any, lane: Lane, handle: Callable[[float], bool], handled: Callable[[], int], session: Any
+    ) -> None:
+        self._transport = transport
+        self._lane = lane
+        self._handle = handle
+        self._handled = handled
+        self._session = session
+        self._held: set[str] = set()
+        self._heavy_until_s = 0.0
+        self._rate = ConnectionLimits().messages_per_s
+        self._tokens = float(self._rate)
+        self._counted, self._counted_s = handled(), perf_counter()
+        self._ended = False
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing more of it is to be handled now."""
+        return bool(self._held)
+
+    def limit(self, messages_per_s: int) -> None:
+        """More messages than that are read later."""
+        self._rate = messages_per_s
+
+    def arrived(self) -> None:
+        """Something has been read."""
+        if self._held:
+            return
+        now_s = perf_counter()
+        if now_s < self._heavy_until_s and self._lane.is_busy:
+            self._enter_lane(now_s)
+        elif self._handle(now_s + SLICE_S) and not self._held:
+            self._enter_lane(perf_counter())
+        self._account()
+
+    def _enter_lane(self, now_s: float) -> None:
+        self._heavy_until_s = now_s + HEAVY_S
+        self.hold(_LANE)
+        self._lane.enter(self)
+
+    def serve(self, until_s: float) -> bool:
+        """Its turn in the lane. :returns: whether it is to have another one."""
+        self._held.discard(_LANE)
+        if self._ended or self._held:
+            return False
+        is_link = getattr(self._session(), "_authrole", None) == RLINK_ROLE  # it speaks for many clients
+        now_s = perf_counter()
+        more = self._handle(until_s if is_link else min(until_s, now_s + SLICE_S))
+        self._account()
+        if self._held:
+            return False
+        if more and not self._ended:
+            self._held.add(_LANE)
+            self._heavy_until_s = now_s + HEAVY_S
+            return True
+        self._resume()
+        return False
+
+    def hold(self, why: str) -> None:
+        """Read no more of it until that is released."""
+        if not self._held:
+            self._transport.pauseProducing()
+        self._held.add(why)
+
+    def release(self, why: str) -> None:
+        """That reason is gone."""
+        if why in self._held:
+            self._held.discard(why)
+            if not self._held and not self._ended:
+                self._enter_lane(perf_counter())  # something may be left of what has arrived
+
+    def end(self) -> None:
+        """The connection has ended."""
+        self._ended = True
+        self._handle, self._handled, self._session = _nothing, _none, _none  # they hold the protocol, which holds this
+
+    def _resume(self) -> None:
+        if not self._ended:
+            self._transport.resumeProducing()
+
+    def _account(self) -> None:
+        handled, now_s = self._handled(), perf_counter()
+        earned = (now_s - self._counted_s) * self._rate
+        self._tokens = min(self._rate, self._tokens + earned) - (handled - self._counted)
+        self._counted, self._counted_s = handled, now_s
+        if self._tokens < 0 and _RATE not in self._held and not self._ended:
+            METRICS.count(LIMITS_MET, "messages_per_s")
+            self.hold(_RATE)
+            self._lane.later(-self._tokens / self._rate, lambda: self.release(_RATE))
+
+
+class Lane:
+    """Those whose work is done a slice at a time.
+
+    :param reactor: for `callLater`.
+    """
+
+    def __init__(self, reactor: Any, log: Any) -> None:
+        self._reactor = reactor
+        self._log = log
+        self._waiting: deque[Reading] = deque()
+        self._timer: Any = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody is in it."""
+        return bool(self._waiting)
+
+    def enter(self, reading: Reading) -> None:
+        """It has something left to be handled."""
+        self._waiting.append(reading)
+        self._go_on()
+
+    def later(self, delay_s: float, do: Callable[[], None]) -> None:
+        self._reactor.callLater(delay_s, do)
+
+    def _go_on(self) -> None:
+        if self._timer is None and self._waiting:
+            self._timer = self._reactor.callLater(0, self._turn)
+
+    def _turn(self) -> None:
+        self._timer = None
+        until_s = perf_counter() + TURN_S
+        while self._waiting and perf_counter() < until_s:
+            reading = self._waiting.popleft()
+            try:
+                more = reading.serve(until_s)
+            except Exception:
+                self._log.failure("What a connection has sent cannot be handled: it is closed")
+                reading._transport.abortConnection()
+                continue
+            if more:
+                self._waiting.append(reading)
+        self._go_on()
+
+
+_lane: Lane | None = None  # of this process
+
+
+def the_lane() -> Lane:
+    """The one of this process."""
+    global _lane
+    if _lane is None:
+        from twisted.internet import reactor
+        from txaio import make_logger
+
+        _lane = Lane(reactor, make_logger())
+    return _lane
+
+
+class PacedWebSocket:
+    """For the release's server protocol of WebSocket."""
+
+    reading: Reading | None = None
+    _untaken_bytes = 0
+    _batch: Iterator[bytes] | None = None  #: what is left of one that is being handled
+    _batch_is_binary = False
+
+    def consumeData(self: Any) -> None:
+        if self.state not in (WebSocketProtocol.STATE_OPEN, WebSocketProtocol.STATE_CLOSING):
+            super().consumeData()  # type: ignore[misc]
+            return
+        if self.reading is None:
+            stats = self.trafficStats
+            self.reading = Reading(
+                self.transport,
+                the_lane(),
+                self._handle,
+                lambda: stats.incomingWebSocketMessages,
+                lambda: self._session,
+            )
+        self.reading.arrived()
+
+    def _handle(self: Any, until_s: float) -> bool:
+        reading = self.reading
+        while self._next() and self.state != WebSocketProtocol.STATE_CLOSED:
+            if reading.is_held or perf_counter() >= until_s:
+                return True
+        return False
+
+    def _next(self: Any) -> bool:
+        """Handle a part of a frame, or of a batch. :returns: whether there is more."""
+        if self._batch is None:
+            return self.processData() or self._batch is not None
+        piece = next(self._batch, None)
+        if piece is None:
+            self._batch = None
+        else:
+            super().onMessage(piece, self._batch_is_binary)  # type: ignore[misc]
+        return bool(piece is not None or self.data)
+
+    def onMessage(self: Any, payload: bytes, isBinary: bool) -> None:
+        if len(payload) > BATCH_BYTES and getattr(self._serializer._serializer, "_batched", False):
+            self._batch = pieces(payload, binary=isBinary, most_bytes=BATCH_BYTES)
+            self._batch_is_binary = isBinary
+            return
+        super().onMessage(payload, isBinary)  # type: ignore[misc]
+
+    def onAutoPingTimeout(self: Any) -> None:
+        """Not answered in time. It may be us who do not read, or it may still be reading what came before the ping."""
+        tcp = tcp_of(self.transport)
+        untaken = untaken_bytes(tcp) if tcp is not None else 0
+        is_reading = untaken > 0 and untaken != self._untaken_bytes
+        if is_reading or (self.reading is not None and self.reading.is_held):
+            self._untaken_bytes = untaken
+            self.autoPingTimeoutCall = self.factory._batched_timer.call_later(
+                self.autoPingTimeout, self.onAutoPingTimeout
+            )
+            return
+        super().onAutoPingTimeout()  # type: ignore[misc]
+
+    def connectionLost(self: Any, reason: Any) -> None:
+        if self.reading is not None:
+            self.reading.end()
+        super().connectionLost(reason)  # type: ignore[misc]
+        forget_unsent(self.transport)
+
+
+class PacedRawSocket:
+    """For the release's server protocol of RawSocket."""
+
+    reading: Reading | None = None
+    _until_s = 0.0
+    _received = 0
+    _arrived = b""  #: and not looked at yet
+
+    def dataReceived(self: Any, data: bytes) -> None:
+        if not self._handshake_complete:
+            self._until_s = perf_counter() + SLICE_S
+            super().dataReceived(data)  # type: ignore[misc]
+            return
+        if self.reading is None:
+            handled, session = (lambda: self._received), (lambda: self._session)
+            self.reading = Reading(self.transport, the_lane(), self._handle, handled, session)
+        self._arrived = data
+        self.reading.arrived()
+        if self._arrived:  # it waits
+            self.paused = True
+            self._take_in()
+
+    def _handle(self: Any, until_s: float) -> bool:
+        self._until_s, self.paused = until_s, False
+        self._take_in()
+        return bool(self.paused)
+
+    def _take_in(self: Any) -> None:
+        data, self._arrived = self._arrived, b""
+        super().dataReceived(data)  # type: ignore[misc]
+
+    def stringReceived(self: Any, payload: bytes) -> None:
+        self._received += 1
+        super().stringReceived(payload)  # type: ignore[misc]
+        if perf_counter() >= self._until_s or (self.reading is not None and self.reading.is_held):
+            self.paused = True
+
+    def connectionLost(self: Any, reason: Any) -> None:
+        if self.reading is not None:
+            self.reading.end()
+        super().connectionLost(reason)  # type: ignore[misc]
+        forget_unsent(self.transport)
+
+
+def paced(factory: Any) -> Any:
+    """Let a proxy's connections to routers handle in turns what they receive.
+
+    :param factory: Autobahn's, of a connection for one client. One of WebSocket is left alone.
+    """
+    from autobahn.twisted.rawsocket import WampRawSocketClientProtocol  # not in a process that uses asyncio
+
+    if factory.protocol is WampRawSocketClientProtocol:
+        factory.protocol = _paced_client(WampRawSocketClientProtocol)
+    return factory
+
+
+@cache
+def _paced_client(released: type) -> type:
+    return type("PacedRawSocketClient", (PacedRawSocket, released), {})

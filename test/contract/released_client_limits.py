@@ -1,0 +1,136 @@
+"""A web service's limits and liveness: what the released factory, checks and protocols make of them."""
+
+from types import SimpleNamespace
+
+import pytest
+from autobahn.twisted import websocket  # noqa: F401  it makes Autobahn use Twisted
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from crossbar.common import checkconfig
+from crossbar.common.checkconfig import InvalidConfigException
+from crossbar.master.cluster.webcluster import WebClusterManager
+from crossbar.router.protocol import WampWebSocketServerFactory
+from crossbar_cluster.core.limits import ClientLimits
+from crossbar_cluster.core.metrics import LIMITS_MET, METRICS
+from crossbar_cluster.proxy.frontend import drop_within, limits_of
+
+
+def service(**config):
+    return WampWebSocketServerFactory(lambda: None, ".", {"type": "websocket", **config}, None)
+
+
+def test_whoever_vanishes_or_does_not_go_is_noticed_by_default():
+    factory = service()
+    assert (factory.autoPingInterval, factory.autoPingTimeout, factory.closeHandshakeTimeout) == (10, 15, 2)
+    assert factory.autoPingRestartOnAnyTraffic
+
+
+def test_an_operators_own_option_wins():
+    options = {"auto_ping_interval": 60000, "close_handshake_timeout": 0}
+    config = {"options": options}
+    factory = service(**config)
+    assert (factory.autoPingInterval, factory.autoPingTimeout, factory.closeHandshakeTimeout) == (60, 15, 0)
+    assert options == {"auto_ping_interval": 60000, "close_handshake_timeout": 0}, "it is not changed"
+
+
+def test_limits_of_a_web_service():
+    factory = service(limits={"leave_within_s": 5, "calls": 7})
+    assert factory.closeHandshakeTimeout == 5
+    limits = limits_of(factory.buildProtocol(None) or SimpleNamespace(factory=factory))
+    assert limits == ClientLimits.from_config({"leave_within_s": 5, "calls": 7})
+    assert limits_of(SimpleNamespace()) == ClientLimits()
+
+
+@pytest.mark.parametrize(
+    "check", [checkconfig.check_web_path_service_websocket, WebClusterManager._WEB_SERVICE_CHECKERS["websocket"]]
+)
+def test_they_are_checked_by_masters(check):
+    config = {"type": "websocket", "limits": {"calls": 7}}
+    check(None, config)
+    assert config["limits"] == {"calls": 7}, "it is not changed"
+    with pytest.raises(InvalidConfigException, match="there is no 'call'"):
+        check(None, {"type": "websocket", "limits": {"call": 7}})
+    with pytest.raises(InvalidConfigException):
+        check(None, {"type": "websocket", "limit": {}})
+
+
+class Tcp:
+    """A TCP transport of Twisted's that never gets rid of what has been written to it."""
+
+    dataBuffer, offset, _tempDataLen = b"", 0, 0
+    connected, aborted = True, False
+
+    def __init__(self):
+        self.reactor = Clock()
+
+    def abortConnection(self):
+        self.aborted = True
+
+
+def times_met():
+    return dict(METRICS._counts.get(LIMITS_MET, {})).get(("leave_within_s",), 0)
+
+
+def test_who_does_not_go_is_reset():
+    tcp, met = Tcp(), times_met()
+    drop_within(SimpleNamespace(transport=SimpleNamespace(transport=tcp)), 2.0)  # over TLS
+    tcp.reactor.advance(1.9)
+    assert not tcp.aborted
+    tcp.reactor.advance(0.2)
+    assert tcp.aborted and times_met() == met + 1
+
+
+def test_who_has_gone_is_left_alone():
+    tcp, met = Tcp(), times_met()
+    drop_within(SimpleNamespace(transport=tcp), 2.0)
+    tcp.connected = False
+    tcp.reactor.advance(2.1)
+    assert not tcp.aborted and times_met() == met
+    drop_within(SimpleNamespace(), 2.0)  # long-polling
+
+
+@pytest.fixture
+def pinged():
+    """A connection whose ping has not been answered in time, and the timers of pings."""
+    factory = service()
+    timers = []
+    factory._batched_timer = SimpleNamespace(call_later=lambda delay_s, call: timers.append((delay_s, call)))
+    protocol = factory.buildProtocol(None)
+    protocol.makeConnection(StringTransport(peerAddress=IPv4Address("TCP", "127.0.0.1", 1)))
+    protocol.transport.registerProducer(SimpleNamespace(), True)  # HTTP's
+    return protocol, timers
+
+
+def test_who_does_not_answer_a_ping_is_dropped(pinged):
+    protocol, timers = pinged
+    protocol.onAutoPingTimeout()
+    assert protocol.transport.disconnected and not timers
+
+
+def test_but_not_while_it_is_not_read(pinged):
+    protocol, timers = pinged
+    protocol.reading = SimpleNamespace(is_held=True, end=lambda: None)
+    protocol.onAutoPingTimeout()
+    assert not protocol.transport.disconnected
+    protocol.reading.is_held = False
+    ((delay_s, again),) = timers
+    assert delay_s == 15
+    again()
+    assert protocol.transport.disconnected
+
+
+def test_nor_while_it_reads_what_was_sent_before_the_ping(pinged, monkeypatch):
+    from crossbar_cluster.node import pacing
+
+    untaken = [900, 500, 500]
+    monkeypatch.setattr(pacing, "tcp_of", lambda transport: "tcp")
+    monkeypatch.setattr(pacing, "untaken_bytes", lambda tcp: untaken.pop(0))
+    protocol, _ = pinged
+    for _ in range(2):
+        protocol.onAutoPingTimeout()
+        assert not protocol.transport.disconnected
+    monkeypatch.setattr(pacing, "forget_unsent", lambda transport: None)
+    protocol.onAutoPingTimeout()
+    assert protocol.transport.disconnected, "it has taken nothing since"

@@ -1,0 +1,260 @@
+"""The released protocols, handling what has arrived in turns: all of it, in order, and nobody at others' cost."""
+
+import random
+
+import pytest
+from autobahn.twisted import websocket
+from autobahn.wamp.message import Publish
+from autobahn.wamp.serializer import CBORSerializer, JsonSerializer
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from txaio import make_logger
+
+from crossbar.router.protocol import WampRawSocketServerFactory, WampWebSocketServerFactory
+from crossbar_cluster.node import pacing
+from crossbar_cluster.node.pacing import SLICE_S, TURN_S, Lane
+
+TURN = 0.001
+EACH_S = 0.0005  # what a message takes
+PER_SLICE, PER_TURN = round(SLICE_S / EACH_S), round(TURN_S / EACH_S)
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: wamp.2.cbor\r\n\r\n"
+)
+RAWSOCKET_HELLO = bytes([0x7F, 0xF0 | CBORSerializer.RAWSOCKET_SERIALIZER_ID, 0, 0])
+
+
+class Time:
+    """Which passes as messages are handled."""
+
+    now_s = 0.0
+
+    def __call__(self):
+        return self.now_s
+
+
+class Session:
+    """That of a router or proxy."""
+
+    _session_id = _authid = _authrole = None
+
+    def __init__(self, time):
+        self.time = time
+        self.got = []
+        self.when_got = lambda number: None
+
+    def onOpen(self, transport):
+        pass
+
+    def onMessage(self, message):
+        self.time.now_s += EACH_S
+        self.got.append(message.request)
+        self.when_got(message.request)
+
+    def onClose(self, was_clean):
+        pass
+
+
+class Connection:
+    def __init__(self, is_websocket, time, subprotocol="cbor"):
+        self.session = Session(time)
+        if is_websocket:
+            factory = WampWebSocketServerFactory(lambda: self.session, ".", {"type": "websocket"}, None)
+        else:
+            factory = WampRawSocketServerFactory(lambda: self.session, {"type": "rawsocket"})
+        self.is_websocket = is_websocket
+        self.transport = StringTransport(peerAddress=IPv4Address("TCP", "127.0.0.1", 1))
+        self.protocol = factory.buildProtocol(None)
+        self.protocol.makeConnection(self.transport)
+        upgrade = UPGRADE.replace(b"2.cbor", f"2.{subprotocol}".encode())
+        self.protocol.dataReceived(upgrade if is_websocket else RAWSOCKET_HELLO)
+
+    def frames(self, *numbers):
+        """PUBLISH messages with these numbers."""
+        payloads = [CBORSerializer().serialize(Publish(number, "a.b"))[0] for number in numbers]
+        if self.is_websocket:
+            return b"".join(bytes([0x82, 0x80 | len(p)]) + bytes(4) + p for p in payloads)
+        return b"".join(len(p).to_bytes(4, "big") + p for p in payloads)
+
+    def send(self, *numbers):
+        self.protocol.dataReceived(self.frames(*numbers))
+        return self
+
+    @property
+    def got(self):
+        return self.session.got
+
+    @property
+    def is_read(self):
+        return self.transport.producerState == "producing"
+
+
+class Loop(Clock):
+    """What is to be done at once is done in the next turn, as by the reactor."""
+
+    def callLater(self, delay_s, *call):
+        return super().callLater(max(delay_s, TURN), *call)
+
+
+@pytest.fixture
+def clock():
+    return Loop()
+
+
+@pytest.fixture
+def time(monkeypatch, clock):
+    time = Time()
+    monkeypatch.setattr(pacing, "perf_counter", time)
+    monkeypatch.setattr(pacing, "_lane", Lane(clock, make_logger()))
+    return time
+
+
+@pytest.fixture(params=[True, False], ids=["websocket", "rawsocket"])
+def connect(request, time):
+    return lambda: Connection(request.param, time)
+
+
+def turn(clock):
+    clock.advance(TURN)
+
+
+def test_much_at_once_is_handled_in_turns_and_not_read_meanwhile(connect, clock):
+    numbers = list(range(1, 101))
+    flood = connect().send(*numbers)
+    assert len(flood.got) == PER_SLICE
+    assert not flood.is_read
+    turn(clock)
+    assert len(flood.got) == PER_SLICE + PER_TURN
+    for _ in range(5):
+        turn(clock)
+    assert flood.got == numbers
+    assert flood.is_read
+    assert not clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("serializer", [CBORSerializer(batched=True), JsonSerializer(batched=True)])
+def test_messages_that_come_in_one_are_handled_in_turns_as_well(time, clock, serializer):
+    """By subprotocols for batches."""
+    flood = Connection(True, time, serializer.SERIALIZER_ID)
+    numbers = list(range(1, 1001))
+    batch = b"".join(serializer.serialize(Publish(number, "a.b"))[0] for number in numbers)
+    opcode = 2 if serializer._serializer.BINARY else 1
+    flood.protocol.dataReceived(bytes([0x80 | opcode, 0xFE]) + len(batch).to_bytes(2, "big") + bytes(4) + batch)
+    per_piece = 1024 // 15
+    assert 0 < len(flood.got) <= 2 * per_piece
+    assert not flood.is_read
+    turn(clock)
+    assert len(flood.got) < 5 * per_piece
+    last = serializer.serialize(Publish(1001, "a.b"))[0]
+    flood.protocol.dataReceived(bytes([0x80 | opcode, 0x80 | len(last)]) + bytes(4) + last)  # it waits for its turn
+    for _ in range(100):
+        turn(clock)
+    assert flood.got == [*numbers, 1001]
+
+
+def test_who_sends_little_is_served_at_once_and_those_who_send_much_share_a_turn(connect, clock):
+    floods = [connect().send(*range(1, 101)) for _ in range(10)]
+    had = sum(len(flood.got) for flood in floods)
+    turn(clock)
+    assert sum(len(flood.got) for flood in floods) - had <= PER_TURN + PER_SLICE
+    assert connect().send(1, 2).got == [1, 2]
+    for _ in range(12):
+        turn(clock)
+    got = [len(flood.got) for flood in floods]
+    assert max(got) - min(got) <= PER_SLICE, "each as much as the others"
+
+
+def test_who_has_just_sent_much_waits_with_the_next_as_well_while_others_do(connect, clock):
+    first, second = connect().send(*range(1, 11)), connect().send(*range(1, 101))
+    turn(clock)
+    assert first.is_read and len(first.got) == 10
+    first.send(*range(11, 21))
+    assert len(first.got) == 10, "no slice outside of the lane"
+    for _ in range(20):
+        turn(clock)
+    assert first.got == list(range(1, 21)) and len(second.got) == 100
+
+
+def test_a_link_has_a_whole_turn(time, clock):
+    link = Connection(False, time)
+    link.session._authrole = "rlink"
+    link.send(*range(1, 101))
+    other = Connection(False, time).send(*range(1, 101))
+    had = len(link.got)
+    turn(clock)
+    assert len(link.got) - had == PER_TURN
+    assert len(other.got) == PER_SLICE
+
+
+def test_what_is_held_back_is_handled_once_that_is_over(connect, clock):
+    connection = connect()
+    connection.session.when_got = lambda number: number == 2 and connection.protocol.reading.hold("why")
+    connection.send(1, 2, 3, 4)
+    assert connection.got == [1, 2] and not connection.is_read
+    connection.send(5)  # TLS has it already
+    clock.advance(60)
+    assert connection.got == [1, 2]
+    connection.protocol.reading.release("why")
+    turn(clock)
+    assert connection.got == [1, 2, 3, 4, 5] and connection.is_read
+
+
+def test_more_than_messages_per_s_is_read_later(connect, clock, time):
+    connection = connect().send(1)
+    connection.protocol.reading.limit(10)
+    connection.send(*range(2, 41))
+    for _ in range(100):
+        time.now_s += 0.1
+        clock.advance(0.1)
+        if len(connection.got) < 40:
+            assert not connection.is_read
+    assert connection.got == list(range(1, 41)) and connection.is_read
+
+
+def test_a_connection_that_ends_while_it_waits_is_forgotten(connect, clock):
+    flood = connect().send(*range(1, 101))
+    flood.protocol.connectionLost(websocket.connectionDone)
+    had = list(flood.got)
+    turn(clock)
+    turn(clock)
+    assert flood.got == had
+    assert not clock.getDelayedCalls()
+
+
+def test_what_cannot_be_handled_ends_that_connection_only(connect, clock, monkeypatch):
+    one, other = connect().send(*range(1, 51)), connect().send(*range(1, 51))
+
+    def broken(until_s):
+        raise ValueError("oops")
+
+    one.protocol.reading._handle = broken
+    for _ in range(6):
+        turn(clock)
+    assert one.transport.disconnected
+    assert len(other.got) == 50
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_nothing_is_lost_or_comes_twice_however_it_is_cut_and_held(connect, clock, seed):
+    chance, numbers = random.Random(seed), list(range(1, 300))
+    connection = connect().send(0)
+    data, held = connection.frames(*numbers), False
+    while data:
+        cut = chance.randint(1, 400)
+        connection.protocol.dataReceived(data[:cut])
+        data = data[cut:]
+        match chance.randint(0, 4):
+            case 0:
+                connection.protocol.reading.hold("why")
+                held = True
+            case 1 if held:
+                connection.protocol.reading.release("why")
+                held = False
+            case 2:
+                turn(clock)
+    connection.protocol.reading.release("why")
+    for _ in range(50):
+        turn(clock)
+    assert connection.got == [0, *numbers]
+    assert connection.is_read
