@@ -12,7 +12,6 @@ from typing import Any
 
 from autobahn.exception import PayloadExceededError
 from autobahn.wamp.exception import SerializationError, TransportLost
-from autobahn.wamp.message import Unregistered
 from cbor2 import CBOREncodeError
 from twisted.internet.defer import Deferred, DeferredList
 
@@ -91,12 +90,7 @@ class RealmLinks:
         if registration is None:
             return
         for callee in [callee for callee in registration.observers if is_local(callee)]:
-            dealer._registration_map.drop_observer(callee, registration)
-            dealer._session_to_registrations[callee].discard(registration)
-            gone = Unregistered(0, registration=registration.id, reason="wamp.error.unregistered")
-            self.router.send(callee, gone)
-        if not registration.observers:
-            dealer._registration_map.delete_observation(registration)
+            self.router.leaving.evict(registration, callee)
 
     # -- whom a message is from ---------------------------------------------------------------------------------
 
