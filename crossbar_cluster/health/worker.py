@@ -16,7 +16,12 @@ from crossbar_cluster.node.draining import is_draining
 
 MASTER = "master"
 
-_OF_ROUTER = (metrics.LINK_LOSSES,)
+_OF_ROUTER = (
+    metrics.LINK_LOSSES,
+    metrics.LINK_DISAGREEMENTS,
+    metrics.LIMIT_REFUSALS,
+    metrics.PROTOCOL_VIOLATIONS,
+)
 _OF_PROXY = (metrics.JOINS, metrics.JOIN_DURATION, metrics.SESSIONS_LOST)
 _OF_AUTHENTICATOR = (metrics.ADDRESS_CHANGES, metrics.CLAIMS_REJECTED)
 _OF_PLANE = (metrics.PASSES, metrics.PASS_DURATION, metrics.CALLS, metrics.CALLS_FAILED)

@@ -12,6 +12,7 @@ from typing import Any
 
 from autobahn.wamp.message import Abort, Cancel, Goodbye
 
+from crossbar_cluster.core.metrics import METRICS, PROTOCOL_VIOLATIONS
 from crossbar_cluster.links.remote import RemoteSession, can_cancel
 from crossbar_cluster.router import calls
 from crossbar_cluster.router.call_queue import CallQueue, WaitingCall
@@ -65,6 +66,7 @@ def expel(router: Any, session: Any, reason: str, why: str) -> None:
 
     :param session: the release's ``RouterSession``.
     """
+    METRICS.count(PROTOCOL_VIOLATIONS)
     transport = session._transport
     router.log.warn(
         "Realm {realm}: session {session} (authid {authid}) is ended: {why}",
