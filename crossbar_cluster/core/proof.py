@@ -24,6 +24,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from crossbar_cluster.core.limits import SessionLimits
+
 #: The authentication method of proxies at router workers.
 METHOD = "cryptosign-proxy"
 #: The part of authextra, in HELLO and CHALLENGE, that the two ends exchange.
@@ -76,13 +78,18 @@ class Connection:
         return digest.digest()
 
 
-def hello_part(nonce: bytes, linked_worker: str | None = None) -> dict[str, Any]:
+def hello_part(nonce: bytes, linked_worker: str | None = None, limits: SessionLimits | None = None) -> dict[str, Any]:
     """What a proxy adds to the authextra of its HELLO, as ``PART``.
 
     :param linked_worker: of a router that links itself with another one instead: id of its worker.
+    :param limits: of the client that the session is for; None: it is for none, or has the defaults.
     """
-    part = {"version": VERSION, "nonce": nonce.hex()}
-    return part if linked_worker is None else {**part, "linked_worker": linked_worker}
+    part: dict[str, Any] = {"version": VERSION, "nonce": nonce.hex()}
+    if linked_worker is not None:
+        part["linked_worker"] = linked_worker
+    if limits is not None:
+        part["limits"] = limits.to_wire()
+    return part
 
 
 def challenge_part(router: RouterIdentity, nonce: bytes, signature: bytes) -> dict[str, Any]:
@@ -105,6 +112,15 @@ def linked_worker_in(extra: Any) -> str | None:
     part = _part(extra)
     worker = part.get("linked_worker") if isinstance(part, Mapping) else None
     return worker if isinstance(worker, str) and worker else None
+
+
+def limits_in(extra: Any) -> SessionLimits:
+    """What the client of a session may have, in a HELLO's authextra; what is not said is the default.
+
+    :raises InvalidLimit: it says what is no limit.
+    """
+    part = _part(extra)
+    return SessionLimits.from_wire(part.get("limits") if isinstance(part, Mapping) else None)
 
 
 def signature_in(extra: Any) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
+from crossbar_cluster.core.limits import SessionLimits
 from crossbar_cluster.core.proof import (
     METHOD,
     NONCE_BYTES,
@@ -71,6 +72,7 @@ class Principal:
     authmethod: str | None = None
     authprovider: str | None = None
     authextra: Mapping[str, Any] | None = None
+    limits: SessionLimits | None = None  #: what it may have on the router; None: the defaults
 
 
 @dataclass
@@ -96,7 +98,7 @@ class Handshake:
         principal = self.principal
         return {
             "pubkey": self.proxy.key.public,
-            PART: hello_part(self.nonce, self.linked_worker),
+            PART: hello_part(self.nonce, self.linked_worker, principal.limits),
             "proxy_realm": principal.realm,
             "proxy_authid": principal.authid,
             "proxy_authrole": principal.authrole,

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from nacl.signing import SigningKey
 
-from crossbar_cluster.core.proof import METHOD, PART, Connection, RouterIdentity, challenge_part
+from crossbar_cluster.core.limits import SessionLimits
+from crossbar_cluster.core.proof import METHOD, PART, Connection, RouterIdentity, challenge_part, limits_in
 from crossbar_cluster.node.handshake import Handshake, Principal, ProxyNode, WrongRouter
 from crossbar_cluster.node.key import NodeKey
 
@@ -95,3 +96,9 @@ def test_another_method_is_not_answered():
     it = handshake()
     with pytest.raises(WrongRouter, match="cryptosign"):
         it.answer("cryptosign", challenge(it))
+
+
+def test_a_router_is_told_what_the_client_may_have():
+    principal = Principal("realm1", "a", "anonymous", limits=SessionLimits(calls=3))
+    it = Handshake(ProxyNode("proxy1", PROXY), principal, ROUTER, None)
+    assert limits_in(it.authextra) == SessionLimits(calls=3)

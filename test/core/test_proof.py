@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crossbar_cluster.core.limits import InvalidLimit, SessionLimits
 from crossbar_cluster.core.proof import (
     NONCE_BYTES,
     PART,
@@ -15,6 +16,7 @@ from crossbar_cluster.core.proof import (
     RouterIdentity,
     challenge_part,
     hello_part,
+    limits_in,
     nonce_in,
     router_in,
     signature_in,
@@ -89,3 +91,23 @@ def test_without_the_part_there_is_none():
         signature_in({"challenge": "aa"})
     with pytest.raises(ValueError, match="nonce"):
         nonce_in({PART: {"version": 2, "nonce": "00" * 32}})
+
+
+def test_a_proxy_tells_what_its_client_may_have():
+    limits = SessionLimits(subscriptions=3, registrations=4, calls=5)
+    assert limits_in({PART: hello_part(bytes(NONCE_BYTES), limits=limits)}) == limits
+
+
+@pytest.mark.parametrize("extra", [None, {}, {PART: hello_part(bytes(NONCE_BYTES))}, {PART: {"limits": {}}}])
+def test_what_is_not_told_is_the_default(extra):
+    assert limits_in(extra) == SessionLimits()
+
+
+def test_limits_of_a_later_version_are_passed_over():
+    assert limits_in({PART: {"limits": {"calls": 7, "dreams": 1}}}) == SessionLimits(calls=7)
+
+
+@pytest.mark.parametrize("limits", [[], "10", {"calls": 0}, {"calls": -1}, {"calls": True}, {"calls": "10"}])
+def test_what_is_no_limit_is_said(limits):
+    with pytest.raises(InvalidLimit):
+        limits_in({PART: {"limits": limits}})
