@@ -146,6 +146,25 @@ class LeavingRouter:
             self.leaving.undelivered(session, e)
 
 
+UNDECIDED = Record(
+    target="crossbar.router.router:Router",
+    kind="subclass",
+    members=("authorize",),
+    why="Requests that wait for a dynamic authorizer are counted nowhere: a client can have any number of them.",
+    retire="When a released router limits what a client has in flight.",
+    relies_on=("crossbar.router.router:Router.authorize",),
+)
+
+
+@UNDECIDED
+class CountingRequests:
+    """They count as what they ask for (`crossbar_cluster.router.limits`)."""
+
+    def authorize(self, session, uri, action, options):
+        decision = super().authorize(session, uri, action, options)
+        return decision if decision.called else self.limits.authorizing(session, decision)
+
+
 @REALM_STARTED
 def start_realm(wrapped, instance, args, kwargs):
     from crossbar_cluster.links.worker import realm_started
