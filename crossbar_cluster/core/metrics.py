@@ -228,6 +228,14 @@ PROTOCOL_VIOLATIONS = Metric(
     ("router",),
     begins=((),),
 )
+UNREAD_ENDED = Metric(
+    f"{PREFIX}unread_sessions_ended_total",
+    "counter",
+    "Sessions that were ended because too much waited for them, by kind: client (its proxy does not read) or link.",
+    ("router",),
+    ("kind",),
+    begins=_each("client", "link"),
+)
 
 CATALOG: Mapping[str, Metric] = {
     metric.name: metric for metric in list(globals().values()) if isinstance(metric, Metric)

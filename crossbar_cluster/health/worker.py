@@ -21,6 +21,7 @@ _OF_ROUTER = (
     metrics.LINK_DISAGREEMENTS,
     metrics.LIMIT_REFUSALS,
     metrics.PROTOCOL_VIOLATIONS,
+    metrics.UNREAD_ENDED,
 )
 _OF_PROXY = (metrics.JOINS, metrics.JOIN_DURATION, metrics.SESSIONS_LOST)
 _OF_AUTHENTICATOR = (metrics.ADDRESS_CHANGES, metrics.CLAIMS_REJECTED)

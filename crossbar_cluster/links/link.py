@@ -44,6 +44,7 @@ from crossbar_cluster.node.backend_auth import LIFE_EXTRA
 from crossbar_cluster.node.backend_session import BackendSession
 from crossbar_cluster.node.connecting import connect
 from crossbar_cluster.node.handshake import Handshake, NotJoined, Principal, ProxyNode
+from crossbar_cluster.router.backlogs import bound_link_backlog
 
 CONNECT_WITHIN_S = 2.0
 JOIN_WITHIN_S = 5.0
@@ -343,6 +344,7 @@ class Link:
             welcome = await session.joined
             self._life = (welcome.authextra or {}).get(LIFE_EXTRA)
             self.end, self.heard_s = end, dialler.reactor.seconds()
+            bound_link_backlog(session, dialler.reactor)
             end.begin(session)
             return await end.over
         except BaseException:  # it is stopped, or something is wrong: whatever there is of the session is to end

@@ -19,8 +19,9 @@ from crossbar_cluster.core.limits import SessionLimits
 from crossbar_cluster.core.metrics import LIMIT_REFUSALS, METRICS
 from crossbar_cluster.core.mirror import Kind
 from crossbar_cluster.core.news import Seldom
-from crossbar_cluster.node.backend_auth import client_of
+from crossbar_cluster.node.backend_auth import client_of, linked_worker_of
 from crossbar_cluster.node.settings import REALM_REGISTRATIONS, REALM_SUBSCRIPTIONS
+from crossbar_cluster.router.backlogs import bound_backlog
 
 LIMIT_EXCEEDED = "crossbar.error.limit_exceeded"
 TOLD_EACH_S = 60.0
@@ -43,6 +44,8 @@ class RealmLimits:
         """A session is about to be attached."""
         claim = client_of(session)
         session._cluster_limits = claim.limits if claim is not None else None
+        if claim is not None or linked_worker_of(session) is not None:
+            bound_backlog(self._router, session, is_link=claim is None)
 
     def authorizing(self, session: Any, decision: Deferred[Any]) -> Deferred[Any]:
         """A request of a session is decided later (by a dynamic authorizer): it counts as what it asks for."""

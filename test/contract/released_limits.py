@@ -8,11 +8,13 @@ from autobahn.wamp import message
 from twisted.internet.defer import Deferred
 
 from crossbar_cluster.core.limits import SessionLimits
-from crossbar_cluster.core.metrics import LIMIT_REFUSALS, METRICS
+from crossbar_cluster.core.metrics import LIMIT_REFUSALS, METRICS, UNREAD_ENDED
 from crossbar_cluster.node.backend_auth import BackendAuth, Claim, Denied
 from crossbar_cluster.node.settings import InvalidSetting, check
+from crossbar_cluster.router import backlogs
 from crossbar_cluster.router.limits import LIMIT_EXCEEDED
 
+from . import linked_routers
 from .linked_routers import Routers, Session
 
 PROCEDURE = "open.procedure"
@@ -133,3 +135,45 @@ def test_limits_that_make_no_sense_are_refused():
     for value in ("0", "-5", "many"):
         with pytest.raises(InvalidSetting, match="REALM_SUBSCRIPTIONS"):
             check({"CROSSBAR_CLUSTER_REALM_SUBSCRIPTIONS": value})
+
+
+class Tcp:
+    """A TCP transport of Twisted's, as far as a backlog looks at it; nobody reads at its other end."""
+
+    disconnecting, producer, dataBuffer, offset, _tempDataLen = False, None, b"", 0, 0
+
+    def __init__(self, clock):
+        self.reactor = clock
+
+    def registerProducer(self, producer, streaming):
+        self.producer = producer
+
+
+@pytest.mark.parametrize("kind", ["client", "link"])
+def test_a_session_that_does_not_read_is_ended_and_nobody_else(routers, kind, monkeypatch):
+    monkeypatch.setattr(backlogs, "CLIENT_BYTES", 1000)
+    monkeypatch.setattr(backlogs, "LINK_BYTES", 3000)
+    monkeypatch.setattr("crossbar_cluster.node.backlog.give_back_soon", lambda reactor: None)
+    monkeypatch.setattr(linked_routers.Wire, "transport", Tcp(routers.clock), raising=False)
+    before = {labels[0]: n for labels, n in METRICS.collect().get(UNREAD_ENDED.name, [])}
+    session = limited(routers) if kind == "client" else routers.link().peer
+    wire, tcp = session._transport, session._transport.transport
+    for waiting, is_ended in ((900, False), (3100, True)):
+        tcp._tempDataLen = waiting
+        tcp.producer.pauseProducing()
+        routers.flow()
+        assert wire.isOpen() is not is_ended
+    after = {labels[0]: n for labels, n in METRICS.collect()[UNREAD_ENDED.name]}
+    assert after[kind] == before.get(kind, 0) + 1
+
+
+def test_the_other_end_of_a_link_that_is_not_read_is_ended(routers, monkeypatch):
+    monkeypatch.setattr(backlogs, "LINK_BYTES", 1000)
+    monkeypatch.setattr("crossbar_cluster.node.backlog.give_back_soon", lambda reactor: None)
+    lost, tcp = [], Tcp(routers.clock)
+    session = SimpleNamespace(transport=SimpleNamespace(transport=tcp), lose=lost.append)
+    backlogs.bound_link_backlog(session, routers.clock)
+    tcp._tempDataLen = 1001
+    tcp.producer.pauseProducing()
+    routers.flow()
+    assert len(lost) == 1 and "1001" in lost[0]

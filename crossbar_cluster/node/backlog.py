@@ -1,0 +1,136 @@
+"""What a connection has been given and has not taken yet, and what is done when that grows.
+
+`guard_backlog` is for everybody who sends on a connection whose other end may not read: a proxy to its clients and to
+their routers, a router to the sessions of proxies, a router over its links.
+
+    guard_backlog(protocol.transport, limit_bytes, lambda unsent: close_it())
+
+Call it once, when the session is joined; it ends with the connection. Nothing is done for each message: Twisted's
+transport tells its producer when more than 64 KiB wait, and again with each further write, and when all has gone.
+``too_far_behind`` is called once, from within a write: it may close the connection, not raise. ``limit_bytes`` is to
+be no smaller than the largest message: one alone always goes.
+"""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import termios
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from crossbar_cluster.node.memory import give_back_soon
+
+#: Memory that is given back to the operating system.
+LARGE_BYTES = 4 * 2**20
+#: Who is too far behind is closed, and gone by then.
+DROPPED_WITHIN_S = 4.0
+
+
+class Backlog:
+    """That of one connection: a streaming producer of its transport (Twisted's IPushProducer).
+
+    :param tcp: Twisted's TCP transport, below TLS.
+    :param too_far_behind: gets the number of bytes that wait.
+    :param filled: more has been written than goes at once; until ``drained`` it is better not to write more.
+    """
+
+    def __init__(
+        self,
+        tcp: Any,
+        limit_bytes: int,
+        too_far_behind: Callable[[int], object],
+        filled: Callable[[], object] | None = None,
+        drained: Callable[[], object] | None = None,
+    ) -> None:
+        self._tcp = tcp
+        self._limit_bytes = limit_bytes
+        self._too_far_behind = too_far_behind
+        self._filled = filled
+        self._drained = drained
+        self._is_filled = False
+        self._is_over = False
+        self._is_large = False
+
+    def pauseProducing(self) -> None:
+        """More waits than goes at once. Called with each write."""
+        if not self._is_filled:
+            self._is_filled = True
+            if self._filled is not None:
+                self._filled()
+        unsent = unsent_bytes(self._tcp)
+        self._is_large = self._is_large or unsent > LARGE_BYTES
+        if unsent > self._limit_bytes and not self._is_over:
+            self._is_over = True
+            # Autobahn ends a producer's registration by itself before it drops a connection
+            self._tcp.reactor.callLater(DROPPED_WITHIN_S, give_back_soon, self._tcp.reactor)
+            self._too_far_behind(unsent)
+
+    def resumeProducing(self) -> None:
+        """All has gone."""
+        if self._tcp.disconnecting:  # it waits for its producer to be done
+            self._tcp.unregisterProducer()
+        self._drain()
+
+    def stopProducing(self) -> None:
+        """The connection has ended."""
+        self._drain()
+
+    def _drain(self) -> None:
+        if self._is_filled:
+            self._is_filled = False
+            if self._is_large:
+                self._is_large = False
+                give_back_soon(self._tcp.reactor)
+            if self._drained is not None:
+                self._drained()
+
+
+def guard_backlog(
+    transport: Any,
+    limit_bytes: int,
+    too_far_behind: Callable[[int], object],
+    filled: Callable[[], object] | None = None,
+    drained: Callable[[], object] | None = None,
+) -> None:
+    """Watch what a connection has not taken yet: see `Backlog` and the module.
+
+    :param transport: Twisted's, of the protocol; one that is no TCP connection (HTTP long-polling) is left alone.
+    """
+    tcp = tcp_of(transport)
+    if tcp is None:
+        return
+    if tcp.producer is not None:  # HTTP's, which has handed the connection over to WebSocket
+        tcp.unregisterProducer()
+    tcp.registerProducer(Backlog(tcp, limit_bytes, too_far_behind, filled, drained), True)
+
+
+def tcp_of(transport: Any) -> Any:
+    """The TCP transport below TLS; None: there is none."""
+    while hasattr(transport, "transport"):
+        transport = transport.transport
+    return transport if hasattr(transport, "dataBuffer") else None
+
+
+def forget_unsent(transport: Any) -> None:
+    """The connection has ended: free at once what nobody gets any more, and not when the garbage collector comes to it.
+
+    :param transport: of its protocol.
+    """
+    tcp = tcp_of(transport)
+    if tcp is not None and not tcp.connected:
+        tcp.dataBuffer, tcp.offset, tcp._tempDataBuffer, tcp._tempDataLen = b"", 0, [], 0
+
+
+def unsent_bytes(tcp: Any) -> int:
+    """How much of what has been written to a TCP transport the kernel has not taken yet."""
+    return int(len(tcp.dataBuffer) - tcp.offset + tcp._tempDataLen)
+
+
+def untaken_bytes(tcp: Any) -> int:
+    """How much of it the other end has not acknowledged yet."""
+    in_kernel = array.array("i", [0])
+    with suppress(OSError, AttributeError, ValueError):  # not a socket, or it has ended
+        fcntl.ioctl(tcp.fileno(), termios.TIOCOUTQ, in_kernel)
+    return unsent_bytes(tcp) + in_kernel[0]
