@@ -19,7 +19,7 @@ OBSERVATIONS = Record(
 LEAVING = Record(
     target=MAP,
     kind="subclass",
-    members=("get_observation", "best_matching_observation", "delete_observation"),
+    members=("get_observation", "get_observation_by_id", "best_matching_observation", "delete_observation"),
     why="When a client leaves, the release takes off all that it has subscribed and registered in one go, in which "
     "nobody else is served. When that is done in slices, what is left for the next one must not be found.",
     retire="When a released router takes off what a client has in slices.",
@@ -81,6 +81,13 @@ class WithoutLeaving:
         if found is not None and self.leaving:
             self.purge(found)
             found = super().get_observation(uri, match)
+        return found
+
+    def get_observation_by_id(self, id):
+        found = super().get_observation_by_id(id)
+        if found is not None and self.leaving:
+            self.purge(found)
+            found = super().get_observation_by_id(id)
         return found
 
     def best_matching_observation(self, uri):

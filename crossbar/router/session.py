@@ -54,5 +54,5 @@ class EndingSession:
         try:
             super().onClose(wasClean)
         finally:
-            if router is not None and session_id is not None:
-                closed(router, self)
+            if router is not None:
+                closed(router, self, session_id)

@@ -200,8 +200,9 @@ class RemoteClients:
         self._router.leaving.slices.run(self._end(list(callers.values())))
 
     def _end(self, callers: list[RemoteSession]) -> Iterator[None]:
-        for caller in callers:
-            yield from self._router.leaving.end_calls(caller)
+        while callers:
+            yield from self._router.leaving.end_calls(callers.pop())
+            yield
 
     def _answered(self, request: int) -> None:
         self._callers.pop(request, None)

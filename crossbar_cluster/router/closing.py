@@ -7,13 +7,14 @@ from typing import Any
 from autobahn.wamp.types import CloseDetails
 
 
-def closed(router: Any, session: Any) -> None:
+def closed(router: Any, session: Any, session_id: int | None) -> None:
     """The connection of a session has ended, and the release has seen to it; or has failed half-way.
 
     :param router: the release's ``Router``. :param session: its ``RouterSession``.
+    :param session_id: before that; None: it had taken leave already.
     """
     router.leaving.connection_closed(session)
-    if session._session_id is None:
+    if session_id is None or session._session_id is None:
         return
     session._transport = None
     router.leaving.try_to(session.onLeave, CloseDetails())

@@ -87,8 +87,8 @@ class Leaving:
             self.try_to(calls.end_as_callee, dealer, invocation)
             yield
         for kind, observations in ((Kind.REGISTRATION, registrations), (Kind.SUBSCRIPTION, subscriptions)):
-            for observation in observations:
-                self.try_to(self._drop, kind, left, observation)
+            while observations:  # each is freed in its turn
+                self.try_to(self._drop, kind, left, observations.pop())
                 yield
         del self._left[session]
         self.sessions.discard(session)

@@ -234,7 +234,11 @@ def test_a_session_that_cannot_be_begun_is_ended(routers, monkeypatch):
     """Else what it has come to hold stays held, and its messages go on arriving."""
     ended = []
     session = SimpleNamespace(
-        joined=succeed(SimpleNamespace(authextra=None)), lose=ended.append, disconnect=list, give_up=list
+        joined=succeed(SimpleNamespace(authextra=None)),
+        transport=None,
+        lose=ended.append,
+        disconnect=list,
+        give_up=list,
     )
     monkeypatch.setattr(links_link, "BackendSession", lambda *args: session)
     monkeypatch.setattr(links_link, "connect", lambda *args: None)
