@@ -21,6 +21,25 @@ LINKED = Record(
 )
 
 
+SUBSCRIBE = Record(
+    target="crossbar.router.broker:Broker",
+    kind="subclass",
+    members=("processSubscribe",),
+    why="One client can subscribe without end: it takes the memory, and the time, of all others.",
+    retire="When a released router has limits for what a client subscribes.",
+    relies_on=("crossbar.router.broker:Broker.processSubscribe",),
+)
+
+
+@SUBSCRIBE
+class LimitedSubscriptions:
+    """The limits are in `crossbar_cluster.router.limits`."""
+
+    def processSubscribe(self, session, subscribe):
+        if self._router.limits.may_subscribe(session, subscribe):
+            super().processSubscribe(session, subscribe)
+
+
 @LINKED
 class LinkedBroker:
     """What other routers are sent is in `crossbar_cluster.links.realm`."""

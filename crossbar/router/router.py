@@ -1,11 +1,11 @@
-"""A router knows the other routers of its realm."""
+"""A router knows the other routers of its realm, and takes off wholly who leaves."""
 
 from crossbar_cluster.overlay import Record
 
 ROUTER = Record(
     target="crossbar.router.router:Router",
     kind="subclass",
-    members=("__init__", "attach", "_detach", "process"),
+    members=("__init__", "attach", "process"),
     why="The release has links between routers that nobody is told of: what they hold is kept when they are replaced.",
     retire="When the released router knows which of its sessions are links, and of whom.",
     relies_on=(
@@ -72,13 +72,97 @@ class LinkedRouter:
             self.links.peer_joined(session, *linked)
         return super().attach(session)
 
-    def _detach(self, session):
-        self.links.peer_left(session)
-        return super()._detach(session)
-
     def process(self, session, msg):
         self.links.heard(session)
         super().process(session, msg)
+
+
+LEAVING = Record(
+    target="crossbar.router.router:Router",
+    kind="subclass",
+    members=("__init__", "attach", "_detach", "_session_left", "send"),
+    why="When anything fails while a session is taken off, the release leaves the rest undone: registrations of a "
+    "session that is gone stay for ever. It takes off all that a session has in one go, in which nobody else is "
+    "served. And one subscriber whose connection is about to close, or cannot carry an event, keeps it from others.",
+    retire="When the released router takes sessions off wholly and in slices, and sends to each receiver by itself.",
+    relies_on=(
+        "crossbar.router.router:Router._detach",
+        "crossbar.router.router:Router._session_left",
+        "crossbar.router.broker:Broker.__init__",
+        "crossbar.router.broker:Broker.detach",
+        "crossbar.router.broker:Broker._unsubscribe",
+        "crossbar.router.dealer:Dealer.detach",
+        "crossbar.router.dealer:Dealer._unregister",
+        "crossbar.router.session:RouterSession.onMessage",
+    ),
+)
+
+
+@LEAVING
+class LeavingRouter:
+    """How sessions are taken off is in ``leaving``, a `crossbar_cluster.router.leaving.Leaving`."""
+
+    def __init__(self, factory, *args, **kwargs):
+        from autobahn.exception import Disconnected
+        from autobahn.wamp.exception import TransportLost
+        from autobahn.wamp.message import Event
+
+        from crossbar_cluster.router.leaving import Leaving
+        from crossbar_cluster.router.limits import RealmLimits
+
+        super().__init__(factory, *args, **kwargs)
+        self._closed, self._event = (Disconnected, TransportLost), Event
+        self.leaving = Leaving(self, factory._reactor)
+        self._leaving = self.leaving.sessions
+        self.limits = RealmLimits(self, factory._reactor)
+
+    def attach(self, session):
+        self.leaving.finish(session)
+        self.limits.joined(session)
+        return super().attach(session)
+
+    def _detach(self, session):
+        from crossbar.router import NotAttached
+
+        if not self.leaving.begin(session):
+            raise NotAttached(f"session with ID {session._session_id} not attached")
+        if not self._attached:
+            self._factory.on_last_detach(self)
+        return session._session_id
+
+    def _session_left(self, session, session_details, close_details):
+        self.leaving.left(session, session_details, close_details)
+
+    def send(self, session, msg):
+        if session in self._leaving:
+            return
+        try:
+            super().send(session, msg)
+        except self._closed:  # its end is about to be told
+            pass
+        except Exception as e:
+            if type(msg) is not self._event:
+                raise
+            self.leaving.undelivered(session, e)
+
+
+UNDECIDED = Record(
+    target="crossbar.router.router:Router",
+    kind="subclass",
+    members=("authorize",),
+    why="Requests that wait for a dynamic authorizer are counted nowhere: a client can have any number of them.",
+    retire="When a released router limits what a client has in flight.",
+    relies_on=("crossbar.router.router:Router.authorize",),
+)
+
+
+@UNDECIDED
+class CountingRequests:
+    """They count as what they ask for (`crossbar_cluster.router.limits`)."""
+
+    def authorize(self, session, uri, action, options):
+        decision = super().authorize(session, uri, action, options)
+        return decision if decision.called else self.limits.authorizing(session, decision)
 
 
 @REALM_STARTED

@@ -52,7 +52,8 @@ class RealmWideService:
     """How answers are gathered is in `crossbar_cluster.links.meta`."""
 
     def publish(self, topic, *args, **kwargs):
-        if not self._router.links.is_about_links(topic, args):
+        links = self._router.links
+        if not links.is_about_links(topic, args) and not links.is_unheard(topic):
             return super().publish(topic, *args, **kwargs)
 
     def session_list(self, filter_authroles=None, details=None):
@@ -125,3 +126,10 @@ class RealmWideService:
         from crossbar_cluster.links.meta import observers_here
 
         return observers_here(self, kind, uri, match, details)
+
+    @wamp.register("wamp.cluster.link_picture")
+    def link_picture(self, details=None):
+        """How many subscriptions and registrations the link of the router that asks holds here, and a sum over them."""
+        from crossbar_cluster.links.meta import picture_here
+
+        return picture_here(self, details)

@@ -13,6 +13,9 @@ from typing import Any
 
 from crossbar_cluster.core.proxy import CONNECTION_PREFIX, Backend, Endpoint, RouterLife, at
 
+#: What a problem of a link begins with that is up all the same.
+IN_PART = "in part: "
+
 
 @dataclass(frozen=True)
 class ObservedLink:
@@ -20,7 +23,7 @@ class ObservedLink:
 
     endpoint: Endpoint
     router: RouterLife | None  #: who is to be found there
-    problems: Mapping[str, str] = field(default_factory=dict)  #: realm -> why the link is not up for it
+    problems: Mapping[str, str] = field(default_factory=dict)  #: realm -> why the link is not up for it, or not wholly
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def links_to_drop(
 
 
 def missing_links(wanted: Iterable[Backend], observed: Mapping[str, ObservedLink] | None) -> list[str]:
-    """For people: which links are not up although both ends are there."""
+    """For people: which links are not up, or not wholly, although both ends are there."""
     told: list[str] = []
     for other in wanted:
         if not other.confirmed or other.identity is None:
@@ -102,5 +105,9 @@ def missing_links(wanted: Iterable[Backend], observed: Mapping[str, ObservedLink
             )
         elif observed is not None and (link := observed.get(other.connection_id)) is not None:
             for realm, problem in sorted(link.problems.items()):
-                told.append(f"realm {realm} is not linked with {name} at {at(link.endpoint)}: {problem}")
+                where = f"with {name} at {at(link.endpoint)}"
+                if problem.startswith(IN_PART):
+                    told.append(f"realm {realm} is linked {where}, but {problem.removeprefix(IN_PART)}")
+                else:
+                    told.append(f"realm {realm} is not linked {where}: {problem}")
     return told

@@ -288,6 +288,37 @@ LINKS = Metric(
 LINK_LOSSES = Metric(
     f"{PREFIX}link_losses_total", "counter", "Links that were up and have been lost.", ("router",), begins=((),)
 )
+LINK_DISAGREEMENTS = Metric(
+    f"{PREFIX}link_disagreements_total",
+    "counter",
+    "Times that two routers did not agree on what one holds for the other: their link was made anew.",
+    ("router",),
+    begins=((),),
+)
+LIMIT_REFUSALS = Metric(
+    f"{PREFIX}limit_refusals_total",
+    "counter",
+    "Requests of clients that were refused because of a limit: subscriptions, registrations or calls (of the client), "
+    "realm_subscriptions or realm_registrations (of its realm on this router).",
+    ("router",),
+    ("limit",),
+    begins=_each("subscriptions", "registrations", "calls", "realm_subscriptions", "realm_registrations"),
+)
+PROTOCOL_VIOLATIONS = Metric(
+    f"{PREFIX}protocol_violations_total",
+    "counter",
+    "Clients that were thrown out because they used a request id again that was in flight.",
+    ("router",),
+    begins=((),),
+)
+UNREAD_ENDED = Metric(
+    f"{PREFIX}unread_sessions_ended_total",
+    "counter",
+    "Sessions that were ended because too much waited for them, by kind: client (its proxy does not read) or link.",
+    ("router",),
+    ("kind",),
+    begins=_each("client", "link"),
+)
 
 CATALOG: Mapping[str, Metric] = {
     metric.name: metric for metric in list(globals().values()) if isinstance(metric, Metric)

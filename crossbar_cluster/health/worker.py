@@ -17,7 +17,13 @@ from crossbar_cluster.node.draining import is_draining
 
 MASTER = "master"
 
-_OF_ROUTER = (metrics.LINK_LOSSES,)
+_OF_ROUTER = (
+    metrics.LINK_LOSSES,
+    metrics.LINK_DISAGREEMENTS,
+    metrics.LIMIT_REFUSALS,
+    metrics.PROTOCOL_VIOLATIONS,
+    metrics.UNREAD_ENDED,
+)
 _OF_PORTS = (metrics.NEWCOMERS_CLOSED, metrics.CONNECTIONS_REFUSED)
 _OF_PROXY = (metrics.JOINS, metrics.JOIN_DURATION, metrics.SESSIONS_LOST, metrics.LIMITS_MET)
 _OF_AUTHENTICATOR = (metrics.ADDRESS_CHANGES, metrics.CLAIMS_REJECTED, metrics.DROPPED_OF_NODES)

@@ -6,7 +6,7 @@ address there is another link. A `LinkEnd` is one joined session of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from random import uniform
@@ -38,12 +38,14 @@ from crossbar_cluster.core.mirror import Key, Kind, Mirror, Offer, Withdraw
 from crossbar_cluster.core.proof import RouterIdentity
 from crossbar_cluster.core.proxy import Endpoint, RouterLife, at
 from crossbar_cluster.core.router import RLINK_ROLE
+from crossbar_cluster.links.agreement import COMPARE_EACH_S, Comparison, PeerFailed
 from crossbar_cluster.links.remote import RemoteClients
 from crossbar_cluster.node.backend_auth import LIFE_EXTRA
 from crossbar_cluster.node.backend_session import BackendSession
 from crossbar_cluster.node.connecting import connect
 from crossbar_cluster.node.handshake import Handshake, NotJoined, Principal, ProxyNode
 from crossbar_cluster.node.watchdog import loop_of
+from crossbar_cluster.router.backlogs import bound_link_backlog
 
 CONNECT_WITHIN_S = 2.0
 JOIN_WITHIN_S = 5.0
@@ -58,13 +60,11 @@ SILENT_S = 4.0
 #: of on another link than the former owner; and ever more seldom, for it may stay like that.
 REFUSED_FIRST_S = 0.2
 REFUSED_AT_MOST_S = 4.5
+#: How many names at a time.
+REFUSED_AT_ONCE = 1000
 #: One that does not come up is worth a line in the log after that time: the other router may be starting.
 TELL_AFTER_S = 5.0
 _PING = "wamp.registration.lookup"
-
-
-class PeerFailed(Exception):
-    """Another router has not answered, or with an error. The message says which."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,23 @@ class LinkEnd:
 
     :param links: of the realm: what there is to show, and the router.
     :param settled: told once, when the other router has answered to all that this one had to show.
+    :param agreed: told after each comparison what the two routers do not agree on; "": nothing.
     """
 
-    def __init__(self, links: Any, reactor: Any, settled: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        links: Any,
+        reactor: Any,
+        settled: Callable[[], None],
+        agreed: Callable[[str], None] = lambda problem: None,
+    ) -> None:
         self.over: Deferred[str] = Deferred()  #: fires when it has ended, with the reason
         self.mirror = Mirror(self._request)
         self._links = links
         self._reactor = reactor
         self._settled = settled
-        self._was_settled = False
+        self._was_settled = self._has_shown = False
+        self._comparison = Comparison(self, agreed)
         self._session: BackendSession | None = None
         self._remote = RemoteClients(links.router, self._send)
         self._requests = 0
@@ -117,10 +125,19 @@ class LinkEnd:
     def begin(self, session: BackendSession) -> None:
         """The session has been joined: show everything."""
         self._session = session
-        for key, invoke in self._links.shown():
-            self.mirror.want(key, invoke)
-        self._check_settled()
+        self._links.router.leaving.slices.run(self._show())
         self._repeat(PING_EACH_S, self._ping)
+        self._repeat(COMPARE_EACH_S, self._comparison.begin)
+
+    def _show(self) -> Iterator[None]:
+        for shown in self._links.shown():
+            if shown is not None:
+                self.mirror.want(*shown)
+            if self.over.called:
+                return
+            yield
+        self._has_shown = True
+        self._check_settled()
 
     # -- what is sent -------------------------------------------------------------------------------------------
 
@@ -174,6 +191,16 @@ class LinkEnd:
 
         timer = self._reactor.callLater(each_s, due)
         self._timers.append(timer)
+
+    def lose(self, why: str) -> None:
+        """End it: it is to be made anew."""
+        if self._session is not None:
+            self._session.lose(why)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the other router has answered to all that there was to be shown, and what has changed since."""
+        return self._was_settled and self.mirror.is_settled
 
     @property
     def is_busy(self) -> bool:
@@ -241,8 +268,7 @@ class LinkEnd:
     def _insist(self) -> None:
         self._insisting = None
         self._insist_s = min(2 * self._insist_s, REFUSED_AT_MOST_S)
-        self._insisted = set(self.mirror.refused)
-        self.mirror.retry()
+        self._insisted = set(self.mirror.retry(REFUSED_AT_ONCE))
 
     def _expelled(self, kind: Kind, held_id: int) -> None:
         key = self.mirror.expelled(kind, held_id)
@@ -250,7 +276,7 @@ class LinkEnd:
             self._links.expel(key)
 
     def _check_settled(self) -> None:
-        if not self._was_settled and self.mirror.is_settled:
+        if not self._was_settled and self._has_shown and self.mirror.is_settled:
             self._was_settled = True
             self._settled()
             self._ping()  # the first one says so to the other router
@@ -274,6 +300,7 @@ class Link:
         self._life: str | None = None  #: of the router worker that it was joined to last
         self._down_since_s = dialler.reactor.seconds()
         self.told = ""  #: the problem, once it has lasted long enough to be one
+        self.disagreement = ""  #: what the two routers do not agree on, or have not until the link was made anew
 
     def start(self) -> None:
         self._running = Deferred.fromCoroutine(self._run())
@@ -310,7 +337,7 @@ class Link:
         meant = RouterIdentity(router.node, router.worker, str(router.pubkey))
         who = Principal(self._links.router.realm, f"{dialler.node.authid}.{dialler.worker}", RLINK_ROLE)
         handshake = Handshake(dialler.node, who, meant, (router.node, router.worker), linked_worker=dialler.worker)
-        end = LinkEnd(self._links, dialler.reactor, self._came_up)
+        end = LinkEnd(self._links, dialler.reactor, self._came_up, self._agreed)
         session = BackendSession(self, handshake, end, dialler.reactor)
         connect(session, dialler.reactor, *self.target.endpoint, CONNECT_WITHIN_S)
         timer = dialler.reactor.callLater(JOIN_WITHIN_S, session.give_up)
@@ -318,6 +345,7 @@ class Link:
             welcome = await session.joined
             self._life = (welcome.authextra or {}).get(LIFE_EXTRA)
             self.end, self.heard_s = end, dialler.reactor.seconds()
+            bound_link_backlog(session, dialler.reactor)
             end.begin(session)
             return await end.over
         except BaseException:  # it is stopped, or something is wrong: whatever there is of the session is to end
@@ -337,6 +365,20 @@ class Link:
         """This router's own clients have something new, or have it no more (`core.mirror.Mirror.want`)."""
         if self.end is not None:
             self.end.mirror.want(key, invoke)
+
+    def _agreed(self, problem: str) -> None:
+        was, self.disagreement = self.disagreement, problem
+        if problem == was:
+            return
+        if problem:
+            self._dialler.log.warn(
+                "Realm {realm} is linked with {name} at {endpoint}, but {problem}",
+                realm=self._links.router.realm,
+                name=self.target.name,
+                endpoint=at(self.target.endpoint),
+                problem=problem,
+            )
+        self._dialler.changed()
 
     def _came_up(self) -> None:
         was_told, self.is_up, self.problem, self.told = self.told, True, "", ""

@@ -13,6 +13,7 @@ from autobahn.wamp.exception import ApplicationError
 from twisted.internet.defer import Deferred
 
 from crossbar_cluster.core.mirror import Kind
+from crossbar_cluster.links.agreement import picture_of
 from crossbar_cluster.links.realm import RealmLinks, is_linked, is_local
 
 #: What routers ask of each other: who has subscribed or registered something.
@@ -86,6 +87,14 @@ def observers_here(service: Any, kind: str, uri: str, match: str, details: Any) 
         raise ApplicationError(ApplicationError.NOT_AUTHORIZED, "only routers of the realm ask this of each other")
     observation = service._router.links.observations(Kind(kind)).get_observation(uri, match)
     return [o._session_id for o in observation.observers if is_local(o)] if observation else []
+
+
+def picture_here(service: Any, details: Any) -> Deferred[list[int]]:
+    """Asked by another router: what its link holds here. :raises ApplicationError: somebody else asks."""
+    caller = _caller(service, details)
+    if caller is None or not is_linked(caller):
+        raise ApplicationError(ApplicationError.NOT_AUTHORIZED, "only routers of the realm ask this of each other")
+    return picture_of(service._router, caller)
 
 
 def _without_links(observation: Any, found: list[int]) -> list[int]:

@@ -12,14 +12,14 @@ from typing import Any
 
 from autobahn.exception import PayloadExceededError
 from autobahn.wamp.exception import SerializationError, TransportLost
-from autobahn.wamp.message import Unregistered
 from cbor2 import CBOREncodeError
 from twisted.internet.defer import Deferred, DeferredList
 
 from crossbar_cluster.core.mirror import Key, Kind
 from crossbar_cluster.core.news import Seldom
 from crossbar_cluster.core.router import RLINK_ROLE
-from crossbar_cluster.links.link import SILENT_S, Dialler, Link, PeerFailed, Target
+from crossbar_cluster.links.agreement import PeerFailed
+from crossbar_cluster.links.link import SILENT_S, Dialler, Link, Target
 from crossbar_cluster.links.peer import NamingTransport, Peer, identity
 from crossbar_cluster.links.remote import ForwardedPublish, publish_for_link
 from crossbar_cluster.node.router_worker import end_or_tell
@@ -70,13 +70,15 @@ class RealmLinks:
             return self.router._broker._subscription_map
         return self.router._dealer._registration_map
 
-    def shown(self) -> Iterator[tuple[Key, str]]:
-        """Everything that is to be shown to other routers, as in `core.mirror.Mirror.want`."""
-        for kind in Kind:
-            for observation in self.observations(kind)._observation_id_to_observation.values():
+    def shown(self) -> Iterator[tuple[Key, str] | None]:
+        """Everything that is to be shown to other routers, as in `core.mirror.Mirror.want`. None: it is not.
+
+        What comes and goes meanwhile is told by `observed`.
+        """
+        for kind in sorted(Kind, key=lambda kind: kind.value):  # registrations first
+            for observation in list(self.observations(kind)._observation_id_to_observation.values()):
                 invoke = _shown_as(kind, observation)
-                if invoke is not None:
-                    yield Key(kind, observation.uri, observation.match), invoke
+                yield None if invoke is None else (Key(kind, observation.uri, observation.match), invoke)
 
     def observed(self, kind: Kind, observation: Any) -> None:
         """Somebody has subscribed or registered something, or has ended that."""
@@ -92,12 +94,7 @@ class RealmLinks:
         if registration is None:
             return
         for callee in [callee for callee in registration.observers if is_local(callee)]:
-            dealer._registration_map.drop_observer(callee, registration)
-            dealer._session_to_registrations[callee].discard(registration)
-            gone = Unregistered(0, registration=registration.id, reason="wamp.error.unregistered")
-            self.router.send(callee, gone)
-        if not registration.observers:
-            dealer._registration_map.delete_observation(registration)
+            self.router.leaving.evict(registration, callee)
 
     # -- whom a message is from ---------------------------------------------------------------------------------
 
@@ -185,6 +182,12 @@ class RealmLinks:
             self._peer_ids.discard(args[0])
             return True
         return False
+
+    def is_unheard(self, topic: str) -> bool:
+        """Whether a meta event of what somebody has is for nobody: there are as many as there are subscriptions."""
+        if not topic.startswith(("wamp.subscription.on_", "wamp.registration.on_")):
+            return False
+        return not self.router._broker._subscription_map.match_observations(topic)
 
     def _watch(self) -> None:
         """End the sessions of peers that are silent: what they have registered here leads nowhere."""

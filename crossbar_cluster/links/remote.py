@@ -6,16 +6,22 @@ also says whether it is disclosed. So for subscribers and callees it makes no di
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.exception import ApplicationError, ProtocolError
 from autobahn.wamp.message import Call, Cancel, Error, Invocation, Publish, Result, Yield
 from autobahn.wamp.role import DEFAULT_CLIENT_ROLES
 
 from crossbar_cluster.core.mirror import Key
 
 Identity = dict[str, Any]  # a WAMP principal: session, authid, authrole
+
+
+def can_cancel(callee: Any) -> bool:
+    """Whether a callee has announced that it can be told that a call is given up."""
+    features = (callee._session_roles or {}).get("callee")
+    return bool(features and features.call_canceling)
 
 
 class ForwardedPublish(Publish):  # type: ignore[misc]
@@ -147,7 +153,13 @@ class RemoteClients:
             self._router._broker.processPublish(publisher, forwarded)
 
     def call(self, invocation: Invocation, registered: Key | None) -> None:
-        """A call of one of them. :param registered: the registration that it is for; None: there is none any more."""
+        """A call of one of them.
+
+        :param registered: the registration that it is for; None: there is none any more.
+        :raises ProtocolError: its request id is in flight: the link is to be made anew.
+        """
+        if invocation.request in self._callers:
+            raise ProtocolError(f"INVOCATION with the request id {invocation.request}, which is in flight")
         who = _identity_in(invocation)
         if who is None or registered is None:
             reason, why = ApplicationError.NO_SUCH_REGISTRATION, "this router has no such registration any more"
@@ -169,20 +181,28 @@ class RemoteClients:
     def interrupt(self, request: int, mode: str | None) -> None:
         """A call of one of them has been given up."""
         caller = self._callers.get(request)
-        if caller is not None:
-            dealer = self._router._dealer
-            dealer.processCancel(caller, Cancel(request, mode))
-            # the release never answers a call that is given up if its callee cannot be interrupted
-            invocation = dealer._invocations_by_call.get((caller._session_id, request))
-            if request in self._callers and invocation is not None and invocation.error_msg is None:
-                caller._transport.send(Error(Call.MESSAGE_TYPE, request, ApplicationError.CANCELED))
+        if caller is None:
+            return
+        dealer = self._router._dealer
+        invocation = dealer._invocations_by_call.get((caller._session_id, request))
+        if mode == Cancel.KILL and invocation is not None and can_cancel(invocation.callee):
+            dealer.processCancel(caller, Cancel(request, mode))  # its caller waits for what the callee says to it
+            return
+        # for the other router it is over: nothing is to be left of it here
+        caller._transport.send(Error(Call.MESSAGE_TYPE, request, ApplicationError.CANCELED))
+        self._router.leaving.slices.run(self._router.leaving.end_calls(caller))
 
     def end(self) -> None:
         """The link is down: give up all their calls."""
         callers, self._callers = self._callers, {}
-        for request, caller in callers.items():
+        for caller in callers.values():
             caller._transport = Nowhere()
-            self._router._dealer.processCancel(caller, Cancel(request, Cancel.KILLNOWAIT))
+        self._router.leaving.slices.run(self._end(list(callers.values())))
+
+    def _end(self, callers: list[RemoteSession]) -> Iterator[None]:
+        while callers:
+            yield from self._router.leaving.end_calls(callers.pop())
+            yield
 
     def _answered(self, request: int) -> None:
         self._callers.pop(request, None)

@@ -7,6 +7,7 @@ from typing import Any
 from autobahn.wamp.exception import ApplicationError
 
 from crossbar_cluster.core.address import parse_address
+from crossbar_cluster.core.mesh import IN_PART
 from crossbar_cluster.core.proxy import RouterLife
 from crossbar_cluster.links.link import Dialler, Target
 from crossbar_cluster.links.realm import RealmLinks
@@ -45,7 +46,7 @@ class WorkerLinks:
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """Link id -> ``endpoint`` (host, port), ``router`` (who is to be found there) and, for each realm by name,
-        ``realms``: "" when it is linked or about to be, or why it is not.
+        ``realms``: "" when it is linked or about to be, or why it is not, or not wholly (`core.mesh.IN_PART`).
         """
         return {
             target.link_id: {
@@ -105,7 +106,9 @@ def _is_router(worker: Any) -> bool:
 
 def _problem(realm: RealmLinks, link_id: str) -> str:
     link = realm.links.get(link_id)
-    return link.told if link is not None else ""
+    if link is None:
+        return ""
+    return link.told or (f"{IN_PART}{link.disagreement}" if link.disagreement else "")
 
 
 def _target(link_id: str, config: Any) -> Target:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from autobahn.wamp.exception import ApplicationError
@@ -19,6 +19,7 @@ from nacl.exceptions import CryptoError
 from nacl.signing import VerifyKey
 
 from crossbar_cluster.core.backends import UNAVAILABLE
+from crossbar_cluster.core.limits import SessionLimits
 from crossbar_cluster.core.news import Seldom
 from crossbar_cluster.core.proof import (
     METHOD,
@@ -27,6 +28,7 @@ from crossbar_cluster.core.proof import (
     Connection,
     RouterIdentity,
     challenge_part,
+    limits_in,
     linked_worker_in,
     nonce_in,
 )
@@ -69,6 +71,7 @@ class Claim:
     authextra: Mapping[str, Any] | None
     nonce: bytes | None  #: None: the proxy runs the plain release
     linked_worker: str | None = None  #: of a router that links itself: which of its workers it is; None: a client's
+    limits: SessionLimits = field(default_factory=SessionLimits)  #: what the client may have
 
     @classmethod
     def of(cls, realm: Any, details: Any) -> Claim:
@@ -84,10 +87,10 @@ class Claim:
             raise Denied("proxy_realm is another realm than the one that is asked for")
         authextra = _forwarded(extra.get("proxy_authextra"))
         try:
-            nonce = nonce_in(extra)
+            nonce, limits = nonce_in(extra), limits_in(extra)
         except ValueError as e:
             raise Denied(str(e)) from None
-        return cls(node, pubkey, proxy_realm, authid, authrole, authextra, nonce, linked_worker_in(extra))
+        return cls(node, pubkey, proxy_realm, authid, authrole, authextra, nonce, linked_worker_in(extra), limits)
 
 
 def _text(value: Any, name: str) -> str:

@@ -64,6 +64,23 @@ class BindAddress:
 
 
 @dataclass(frozen=True)
+class Count:
+    """A variable with a number of things; not set or empty: the default."""
+
+    variable: str
+    default: int
+
+    def read(self, environ: Mapping[str, str]) -> int:
+        """:raises InvalidSetting: it holds something else, or 0."""
+        value = environ.get(self.variable, "").strip()
+        if not value:
+            return self.default
+        if not (value.isascii() and value.isdecimal() and len(value) <= 12 and int(value) > 0):
+            raise InvalidSetting(f"{self.variable}: {_shown(value)} is no number. Use a whole number above 0.")
+        return int(value)
+
+
+@dataclass(frozen=True)
 class Seconds:
     """A variable with a time; not set or empty: the default."""
 
@@ -99,13 +116,16 @@ UNPROVEN_MASTERS = Switch("CROSSBAR_CLUSTER_UNPROVEN_MASTERS", ("unknown", "acce
 #: Router and proxy nodes: how long clients may take to finish when a worker ends (`node.draining`). The release kills a
 #: worker that takes longer than 20 s to end.
 DRAIN = Seconds("CROSSBAR_CLUSTER_DRAIN_SECONDS", default_s=5.0, most_s=15.0)
+#: Router nodes: what all clients of a realm may have on one router together (`router.limits`).
+REALM_SUBSCRIPTIONS = Count("CROSSBAR_CLUSTER_REALM_SUBSCRIPTIONS", default=1_000_000)
+REALM_REGISTRATIONS = Count("CROSSBAR_CLUSTER_REALM_REGISTRATIONS", default=1_000_000)
 
 #: Every node: where its health is to be asked for (`crossbar_cluster.health`).
 HEALTH_PORT = PortNumber("CROSSBAR_HEALTH_PORT")
 HEALTH_ADDRESS = BindAddress("CROSSBAR_HEALTH_ADDRESS")
 
 #: What workers read, too.
-OF_WORKERS = (LISTEN, UNPROVEN_PROXIES, UNPROVEN_ROUTERS, DRAIN)
+OF_WORKERS = (LISTEN, UNPROVEN_PROXIES, UNPROVEN_ROUTERS, DRAIN, REALM_SUBSCRIPTIONS, REALM_REGISTRATIONS)
 
 
 def check(environ: Mapping[str, str]) -> None:

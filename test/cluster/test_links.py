@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from autobahn.wamp import message
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.interfaces import IPayloadCodec
 from autobahn.wamp.types import CallOptions, EncodedPayload, PublishOptions, RegisterOptions, SubscribeOptions
 
 from crossbar_cluster.lab.client import Client
-from crossbar_cluster.lab.cluster import Cluster, Node, Realm, loopback_cluster
+from crossbar_cluster.lab.cluster import PROXY_PORT, Cluster, Node, Realm, loopback_cluster
+from crossbar_cluster.lab.raw_client import RawClient, Rejected, anonymous
 
 ACKNOWLEDGED = PublishOptions(acknowledge=True)
 WITHIN_S = 20.0
@@ -292,6 +294,53 @@ async def test_a_name_is_taken_for_the_whole_realm(three: list[Client]) -> None:
     await other.register(lambda: "other", "lab.taken", options=RegisterOptions(force_reregister=True))
     for client in three:
         await eventually(lambda client=client: client.call("lab.taken"), "other")
+
+
+async def test_a_shared_procedure_is_taken_over_from_all_on_all_routers(three: list[Client]) -> None:
+    shared, calls = RegisterOptions(invoke="roundrobin"), range(12)
+    for client, name in zip(three, ("one", "other", "third"), strict=True):
+        await client.register(lambda n=name: n, "lab.over", options=shared)
+    for client in three:
+        await known([client], "lab.over")
+    heir = three[1]
+    taken = RegisterOptions(invoke="roundrobin", force_reregister=True)
+    async with asyncio.timeout(WITHIN_S):
+        await heir.register(lambda: "heir", "lab.over", options=taken)
+
+    async def answering(caller: Client) -> set[str]:
+        return {await caller.call("lab.over") for _ in calls}
+
+    for caller in three:
+        await eventually(lambda caller=caller: answering(caller), {"heir"})
+
+
+async def test_a_request_id_in_flight_is_refused_and_others_are_served_on(
+    groups: dict[int, Group], three: list[Client]
+) -> None:
+    _, other, _ = three
+    begun = asyncio.Event()
+
+    async def hang() -> None:
+        begun.set()
+        await asyncio.sleep(3600)
+
+    await other.register(hang, "lab.again")
+    await other.register(lambda: "there", "lab.again.other")
+    await known(three, "lab.again")
+    await known(three, "lab.again.other")
+    client = await RawClient.connect(groups[3].proxies[0].host.address, PROXY_PORT, websocket=True)
+    await client.join(anonymous(groups[3].realm.name))
+    client.send(message.Call(1, "lab.again"))
+    async with asyncio.timeout(WITHIN_S):
+        await begun.wait()
+    refused = await client.ask(message.Call(1, "lab.again"))
+    assert isinstance(refused, message.Abort) and refused.reason == "wamp.error.protocol_violation"
+    with pytest.raises((Rejected, EOFError)):
+        while True:
+            await client.ask(message.Publish(2, "lab.nothing"))
+    client.close()
+    for caller in three:
+        assert await caller.call("lab.again.other") == "there"
 
 
 async def test_progressive_results_come_across(three: list[Client]) -> None:

@@ -169,36 +169,17 @@ def test_the_end_of_a_worker_is_told_and_never_fails(local):
 def test_the_router_gives_a_prefix_to_the_newcomer_and_the_late_end_of_the_old_session_takes_nothing():
     from autobahn.wamp import message
 
-    from crossbar.router.dealer import Dealer
+    from .linked_routers import Routers
 
-    class Router:
-        is_traced, _realm, _store, sent = False, None, None, []
-
-        def authorize(self, session, uri, action, options):
-            return succeed({"allow": True})
-
-        def new_correlation_id(self):
-            return "1"
-
-        def send(self, session, msg):
-            self.sent.append((session, msg))
-
-    class Session:
-        _authrole, _authid, _realm = "node", "node1", "default"
-        _session_roles = {"callee": None, "caller": None}  # noqa: RUF012
-
-        def __init__(self, number):
-            self._session_id = number
-
-    router = Router()
-    dealer = Dealer(router, Clock())
-    old, new = Session(1), Session(2)
+    routers = Routers()
+    old, new = (routers.client(routers.one) for _ in range(2))
     for each in (old, new):
-        dealer.attach(each)
-        dealer.processRegister(each, message.Register(1, "a.node1.", match="prefix", force_reregister=True))
-    assert [type(msg).__name__ for _, msg in router.sent] == ["Registered", "Unregistered", "Registered"]
-    dealer.detach(old)
-    observation = dealer._registration_map.best_matching_observation("a.node1.get_status")
+        each.say(message.Register, "a.node1.", match="prefix", force_reregister=True)
+    assert [len(each.answers(message.Registered)) for each in (old, new)] == [1, 1]
+    assert [len(each.answers(message.Unregistered)) for each in (old, new)] == [1, 0]
+    old.onClose(False)
+    routers.flow()
+    observation = routers.one._dealer._registration_map.best_matching_observation("a.node1.get_status")
     assert list(observation.observers) == [new]
 
 

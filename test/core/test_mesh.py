@@ -6,7 +6,15 @@ from uuid import UUID
 
 import pytest
 
-from crossbar_cluster.core.mesh import DropLink, ObservedLink, SetLink, links_to_drop, missing_links, plan_links
+from crossbar_cluster.core.mesh import (
+    IN_PART,
+    DropLink,
+    ObservedLink,
+    SetLink,
+    links_to_drop,
+    missing_links,
+    plan_links,
+)
 from crossbar_cluster.core.proxy import Backend, RouterLife
 from crossbar_cluster.core.router import DesiredRouter, ObservedRouter, Realm, StartListener, plan_router
 from crossbar_cluster.core.worker import WorkerKey, steps_of
@@ -70,6 +78,10 @@ def test_operators_are_told_which_links_are_missing_and_why() -> None:
     lost = {"cnc_router2_w2": ObservedLink(THERE, LIFE, {"realm1": "no route to host"})}
     assert missing_links([OTHER], lost) == [
         "realm realm1 is not linked with router2 w2 at 10.0.0.2:10000: no route to host"
+    ]
+    in_part = {"cnc_router2_w2": ObservedLink(THERE, LIFE, {"realm1": f"{IN_PART}they did not agree"})}
+    assert missing_links([OTHER], in_part) == [
+        "realm realm1 is linked with router2 w2 at 10.0.0.2:10000, but they did not agree"
     ]
     assert missing_links([replace(OTHER, confirmed=False)], lost) == [], (
         "it is away: that is told of it, not of its links"

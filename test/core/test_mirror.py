@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossbar_cluster.core.mirror import Key, Kind, Mirror, Offer, Withdraw
+from crossbar_cluster.core.mirror import Key, Kind, Mirror, Offer, Picture, Withdraw
 
 TOPIC = Key(Kind.SUBSCRIPTION, "a.topic", "exact")
 PROCEDURE = Key(Kind.REGISTRATION, "a.procedure", "exact")
@@ -140,10 +140,52 @@ events = st.one_of(
 )
 
 
-@given(st.lists(events, max_size=40))
-def test_in_the_end_is_held_what_is_wanted(happening: list[tuple[object, ...]]) -> None:
+def test_a_few_requests_are_under_way_at_a_time_and_registrations_are_first() -> None:
     other = OtherRouter()
+    mirror = Mirror(other.send, window=3)
+    topics = [Key(Kind.SUBSCRIPTION, f"a.topic{number}", "exact") for number in range(10)]
+    for topic in topics:
+        mirror.want(topic, "")
+    mirror.want(PROCEDURE, "single")
+    mirror.want(topics[9], None)
+    assert [request.key for _, request in other.requests] == topics[:3]
+    other.answer(mirror)
+    assert [request.key for _, request in other.requests] == [*topics[1:3], PROCEDURE]
+    while other.requests:
+        assert not mirror.is_settled
+        other.answer(mirror)
+        assert len(other.requests) <= 3
+    assert mirror.is_settled and set(other.held) == {PROCEDURE, *topics[:9]}
+
+
+def test_what_was_refused_is_asked_for_anew_in_turn() -> None:
+    taken = [Key(Kind.REGISTRATION, f"a.procedure{number}", "exact") for number in range(5)]
+    other = OtherRouter(taken=set(taken))
     mirror = Mirror(other.send)
+    for key in taken:
+        mirror.want(key, "single")
+    other.answer_all(mirror)
+    assert mirror.retry(at_most=3) == taken[:3]
+    other.answer_all(mirror)
+    assert mirror.retry(at_most=3) == [*taken[3:], taken[0]]
+
+
+def test_pictures_agree_whatever_the_order_and_differ_by_one_name() -> None:
+    mine, theirs = Picture(), Picture()
+    for key in (TOPIC, PROCEDURE):
+        mine.add(key)
+    for key in (PROCEDURE, TOPIC):
+        theirs.add(key)
+    assert mine.to_wire() == theirs.to_wire()
+    theirs.add(TOPIC, -1)
+    theirs.add(Key(Kind.SUBSCRIPTION, TOPIC.uri, "prefix"))
+    assert mine.count == theirs.count and mine.to_wire() != theirs.to_wire()
+
+
+@given(st.lists(events, max_size=40), st.sampled_from([1, 2, 100]))
+def test_in_the_end_is_held_what_is_wanted(happening: list[tuple[object, ...]], window: int) -> None:
+    other = OtherRouter()
+    mirror = Mirror(other.send, window)
     wanted: dict[Key, str] = {}
     for event in happening:
         match event:
@@ -167,4 +209,8 @@ def test_in_the_end_is_held_what_is_wanted(happening: list[tuple[object, ...]]) 
     other.answer_all(mirror)
     mirror.retry()
     other.answer_all(mirror)
-    assert other.held == wanted
+    assert other.held == wanted and mirror.is_settled
+    picture = Picture()
+    for key in wanted:
+        picture.add(key)
+    assert mirror.picture == picture
