@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 from autobahn.wamp.exception import ApplicationError
 
 from crossbar_cluster.core.digest import digest
+from crossbar_cluster.node.descriptors import budget
 
 ALREADY_EXISTS = "crossbar.error.already_exists"
 ALREADY_RUNNING = "crossbar.error.already_running"
@@ -220,6 +221,8 @@ class SimulatedProxy:
             "connections": {cid: list(_endpoint(config)) for cid, config in self.connections.items()},
             "routers": {cid: config.get("router") for cid, config in self.connections.items()},
             "leaving": {},
+            "most_clients": budget().clients,
+            "troubles": [],
             "routes": self.routes,
         }
 
