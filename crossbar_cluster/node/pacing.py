@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from time import perf_counter
 from typing import Any
 
@@ -32,6 +32,8 @@ SLICE_S = 0.002
 TURN_S = 0.01
 #: Who was in the lane so lately does not get a slice outside of it, while others wait there.
 HEAVY_S = 1.0
+#: Outside of the lane messages are counted no more often.
+READS = 32
 #: Of a batch of messages, which come in one, at once.
 BATCH_BYTES = 1024
 _LANE = "others have their turn"
@@ -55,7 +57,7 @@ class Reading:
 
     __slots__ = (
         "_counted", "_counted_s", "_ended", "_handle", "_handled", "_heavy_until_s", "_held", "_lane", "_rate",
-        "_session", "_tokens", "_transport",
+        "_reads", "_session", "_tokens", "_transport",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +70,7 @@ class Reading:
         self._session = session
         self._held: set[str] = set()
         self._heavy_until_s = 0.0
+        self._reads = 0  #: since messages were counted
         self._rate = ConnectionLimits().messages_per_s
         self._tokens = float(self._rate)
         self._counted, self._counted_s = handled(), perf_counter()
@@ -91,7 +94,9 @@ class Reading:
             self._enter_lane(now_s)
         elif self._handle(now_s + SLICE_S) and not self._held:
             self._enter_lane(perf_counter())
-        self._account()
+        self._reads += 1
+        if self._reads >= READS:
+            self._account()
 
     def _enter_lane(self, now_s: float) -> None:
         self._heavy_until_s = now_s + HEAVY_S
@@ -139,6 +144,7 @@ class Reading:
             self._transport.resumeProducing()
 
     def _account(self) -> None:
+        self._reads = 0
         handled, now_s = self._handled(), perf_counter()
         earned = (now_s - self._counted_s) * self._rate
         self._tokens = min(self._rate, self._tokens + earned) - (handled - self._counted)
@@ -217,37 +223,36 @@ class PacedWebSocket:
     _batch_is_binary = False
 
     def consumeData(self: Any) -> None:
-        if self.state not in (WebSocketProtocol.STATE_OPEN, WebSocketProtocol.STATE_CLOSING):
-            super().consumeData()  # type: ignore[misc]
-            return
         if self.reading is None:
-            stats = self.trafficStats
-            self.reading = Reading(
-                self.transport,
-                the_lane(),
-                self._handle,
-                lambda: stats.incomingWebSocketMessages,
-                lambda: self._session,
-            )
+            if self.state not in (WebSocketProtocol.STATE_OPEN, WebSocketProtocol.STATE_CLOSING):
+                super().consumeData()  # type: ignore[misc]
+                return
+            handled, session = partial(getattr, self.trafficStats, "incomingWebSocketMessages"), lambda: self._session
+            self.reading = Reading(self.transport, the_lane(), self._handle, handled, session)
         self.reading.arrived()
 
     def _handle(self: Any, until_s: float) -> bool:
-        reading = self.reading
-        while self._next() and self.state != WebSocketProtocol.STATE_CLOSED:
-            if reading.is_held or perf_counter() >= until_s:
+        held, process = self.reading._held, self.processData
+        while self.state != WebSocketProtocol.STATE_CLOSED:
+            if self._batch is not None:
+                if not self._next_of_batch() and not self.data:
+                    return False
+            elif not process() and self._batch is None:
+                return False
+            elif self.current_frame is not None:
+                continue  # the rest of the frame is there, or a part of it
+            if held or perf_counter() >= until_s:
                 return True
         return False
 
-    def _next(self: Any) -> bool:
-        """Handle a part of a frame, or of a batch. :returns: whether there is more."""
-        if self._batch is None:
-            return self.processData() or self._batch is not None
+    def _next_of_batch(self: Any) -> bool:
+        """Handle a piece of a batch. :returns: whether there was one."""
         piece = next(self._batch, None)
         if piece is None:
             self._batch = None
-        else:
-            super().onMessage(piece, self._batch_is_binary)  # type: ignore[misc]
-        return bool(piece is not None or self.data)
+            return False
+        super().onMessage(piece, self._batch_is_binary)  # type: ignore[misc]
+        return True
 
     def onMessage(self: Any, payload: bytes, isBinary: bool) -> None:
         if len(payload) > BATCH_BYTES and getattr(self._serializer._serializer, "_batched", False):
@@ -296,21 +301,19 @@ class PacedRawSocket:
         self.reading.arrived()
         if self._arrived:  # it waits
             self.paused = True
-            self._take_in()
+            data, self._arrived = self._arrived, b""
+            super().dataReceived(data)  # type: ignore[misc]
 
     def _handle(self: Any, until_s: float) -> bool:
         self._until_s, self.paused = until_s, False
-        self._take_in()
-        return bool(self.paused)
-
-    def _take_in(self: Any) -> None:
         data, self._arrived = self._arrived, b""
         super().dataReceived(data)  # type: ignore[misc]
+        return self.paused  # type: ignore[no-any-return]
 
     def stringReceived(self: Any, payload: bytes) -> None:
         self._received += 1
         super().stringReceived(payload)  # type: ignore[misc]
-        if perf_counter() >= self._until_s or (self.reading is not None and self.reading.is_held):
+        if perf_counter() >= self._until_s or (self.reading is not None and self.reading._held):
             self.paused = True
 
     def connectionLost(self: Any, reason: Any) -> None:
