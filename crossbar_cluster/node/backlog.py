@@ -36,6 +36,17 @@ class Backlog:
     :param filled: more has been written than goes at once; until ``drained`` it is better not to write more.
     """
 
+    __slots__ = (
+        "_drained",
+        "_filled",
+        "_is_filled",
+        "_is_large",
+        "_is_over",
+        "_limit_bytes",
+        "_tcp",
+        "_too_far_behind",
+    )
+
     def __init__(
         self,
         tcp: Any,

@@ -16,12 +16,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import cache
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from autobahn.websocket.protocol import WebSocketProtocol
 
 from crossbar_cluster.core.batches import pieces
-from crossbar_cluster.core.limits import ConnectionLimits
+from crossbar_cluster.core.limits import DEFAULTS
 from crossbar_cluster.core.metrics import LIMITS_MET, METRICS
 from crossbar_cluster.core.router import RLINK_ROLE
 from crossbar_cluster.node.backlog import forget_unsent, tcp_of, untaken_bytes
@@ -32,51 +32,46 @@ SLICE_S = 0.002
 TURN_S = 0.01
 #: Who was in the lane so lately does not get a slice outside of it, while others wait there.
 HEAVY_S = 1.0
+#: Outside of the lane messages are counted no more often.
+READS = 32
 #: Of a batch of messages, which come in one, at once.
 BATCH_BYTES = 1024
-_LANE = "others have their turn"
-_RATE = "more than messages_per_s"
+
+# Why a connection is not read now.
+LANE = 1  #: others have their turn
+RATE = 2  #: more than messages_per_s
+ROUTER = 4  #: its router reads more slowly
 
 
-def _nothing(until_s: float) -> bool:
-    return False
+class Paced(Protocol):
+    """A protocol whose connection is read in turns."""
 
+    transport: Any
+    _session: Any
 
-def _none() -> Any:
-    return 0
+    def handle(self, until_s: float) -> bool:
+        """Handle what has arrived, until a time (of `perf_counter`). :returns: whether something is left."""
+
+    def count(self) -> int:
+        """Messages so far."""
 
 
 class Reading:
-    """One connection, as far as it is read.
-
-    :param handle: handles what has arrived, until a time (of `perf_counter`): whether something is left.
-    :param handled: messages so far.
-    """
+    """One connection, as far as it is read."""
 
     __slots__ = (
-        "_counted", "_counted_s", "_ended", "_handle", "_handled", "_heavy_until_s", "_held", "_lane", "_rate",
-        "_session", "_tokens", "_transport",
+        "_counted", "_counted_s", "_heavy_until_s", "_lane", "_protocol", "_rate", "_reads", "_tokens", "held",
     )  # fmt: skip
 
-    def __init__(
-        self, transport: Any, lane: Lane, handle: Callable[[float], bool], handled: Callable[[], int], session: Any
-    ) -> None:
-        self._transport = transport
+    def __init__(self, protocol: Paced, lane: Lane) -> None:
+        self._protocol: Paced | None = protocol  #: None: it has ended
         self._lane = lane
-        self._handle = handle
-        self._handled = handled
-        self._session = session
-        self._held: set[str] = set()
+        self.held = 0  #: reasons why nothing more of it is to be handled now; 0: there is none
         self._heavy_until_s = 0.0
-        self._rate = ConnectionLimits().messages_per_s
+        self._reads = 0  #: since messages were counted
+        self._rate = DEFAULTS.messages_per_s
         self._tokens = float(self._rate)
-        self._counted, self._counted_s = handled(), perf_counter()
-        self._ended = False
-
-    @property
-    def is_held(self) -> bool:
-        """Whether nothing more of it is to be handled now."""
-        return bool(self._held)
+        self._counted, self._counted_s = protocol.count(), perf_counter()
 
     def limit(self, messages_per_s: int) -> None:
         """More messages than that are read later."""
@@ -84,69 +79,74 @@ class Reading:
 
     def arrived(self) -> None:
         """Something has been read."""
-        if self._held:
+        if self.held or self._protocol is None:
             return
         now_s = perf_counter()
         if now_s < self._heavy_until_s and self._lane.is_busy:
             self._enter_lane(now_s)
-        elif self._handle(now_s + SLICE_S) and not self._held:
+        elif self._protocol.handle(now_s + SLICE_S) and not self.held:
             self._enter_lane(perf_counter())
-        self._account()
+        self._reads += 1
+        if self._reads >= READS:
+            self._account()
 
     def _enter_lane(self, now_s: float) -> None:
         self._heavy_until_s = now_s + HEAVY_S
-        self.hold(_LANE)
+        self.hold(LANE)
         self._lane.enter(self)
 
     def serve(self, until_s: float) -> bool:
         """Its turn in the lane. :returns: whether it is to have another one."""
-        self._held.discard(_LANE)
-        if self._ended or self._held:
+        self.held &= ~LANE
+        if self._protocol is None or self.held:
             return False
-        is_link = getattr(self._session(), "_authrole", None) == RLINK_ROLE  # it speaks for many clients
+        is_link = getattr(self._protocol._session, "_authrole", None) == RLINK_ROLE  # it speaks for many clients
         now_s = perf_counter()
-        more = self._handle(until_s if is_link else min(until_s, now_s + SLICE_S))
+        more = self._protocol.handle(until_s if is_link else min(until_s, now_s + SLICE_S))
         self._account()
-        if self._held:
+        if self.held or self._protocol is None:
             return False
-        if more and not self._ended:
-            self._held.add(_LANE)
+        if more:
+            self.held |= LANE
             self._heavy_until_s = now_s + HEAVY_S
             return True
-        self._resume()
+        self._protocol.transport.resumeProducing()
         return False
 
-    def hold(self, why: str) -> None:
+    def hold(self, why: int = ROUTER) -> None:
         """Read no more of it until that is released."""
-        if not self._held:
-            self._transport.pauseProducing()
-        self._held.add(why)
+        if not self.held and self._protocol is not None:
+            self._protocol.transport.pauseProducing()
+        self.held |= why
 
-    def release(self, why: str) -> None:
+    def release(self, why: int = ROUTER) -> None:
         """That reason is gone."""
-        if why in self._held:
-            self._held.discard(why)
-            if not self._held and not self._ended:
+        if self.held & why:
+            self.held &= ~why
+            if not self.held and self._protocol is not None:
                 self._enter_lane(perf_counter())  # something may be left of what has arrived
 
     def end(self) -> None:
         """The connection has ended."""
-        self._ended = True
-        self._handle, self._handled, self._session = _nothing, _none, _none  # they hold the protocol, which holds this
+        self._protocol = None
 
-    def _resume(self) -> None:
-        if not self._ended:
-            self._transport.resumeProducing()
+    def abort(self) -> None:
+        """End the connection."""
+        if self._protocol is not None:
+            self._protocol.transport.abortConnection()
 
     def _account(self) -> None:
-        handled, now_s = self._handled(), perf_counter()
+        if self._protocol is None:
+            return
+        self._reads = 0
+        handled, now_s = self._protocol.count(), perf_counter()
         earned = (now_s - self._counted_s) * self._rate
         self._tokens = min(self._rate, self._tokens + earned) - (handled - self._counted)
         self._counted, self._counted_s = handled, now_s
-        if self._tokens < 0 and _RATE not in self._held and not self._ended:
+        if self._tokens < 0 and not self.held & RATE:
             METRICS.count(LIMITS_MET, "messages_per_s")
-            self.hold(_RATE)
-            self._lane.later(-self._tokens / self._rate, lambda: self.release(_RATE))
+            self.hold(RATE)
+            self._lane.later(-self._tokens / self._rate, self.release, RATE)
 
 
 class Lane:
@@ -171,8 +171,8 @@ class Lane:
         self._waiting.append(reading)
         self._go_on()
 
-    def later(self, delay_s: float, do: Callable[[], None]) -> None:
-        self._reactor.callLater(delay_s, do)
+    def later(self, delay_s: float, do: Callable[..., None], *args: Any) -> None:
+        self._reactor.callLater(delay_s, do, *args)
 
     def _go_on(self) -> None:
         if self._timer is None and self._waiting:
@@ -187,7 +187,7 @@ class Lane:
                 more = reading.serve(until_s)
             except Exception:
                 self._log.failure("What a connection has sent cannot be handled: it is closed")
-                reading._transport.abortConnection()
+                reading.abort()
                 continue
             if more:
                 self._waiting.append(reading)
@@ -217,37 +217,38 @@ class PacedWebSocket:
     _batch_is_binary = False
 
     def consumeData(self: Any) -> None:
-        if self.state not in (WebSocketProtocol.STATE_OPEN, WebSocketProtocol.STATE_CLOSING):
-            super().consumeData()  # type: ignore[misc]
-            return
         if self.reading is None:
-            stats = self.trafficStats
-            self.reading = Reading(
-                self.transport,
-                the_lane(),
-                self._handle,
-                lambda: stats.incomingWebSocketMessages,
-                lambda: self._session,
-            )
+            if self.state not in (WebSocketProtocol.STATE_OPEN, WebSocketProtocol.STATE_CLOSING):
+                super().consumeData()  # type: ignore[misc]
+                return
+            self.reading = Reading(self, the_lane())
         self.reading.arrived()
 
-    def _handle(self: Any, until_s: float) -> bool:
-        reading = self.reading
-        while self._next() and self.state != WebSocketProtocol.STATE_CLOSED:
-            if reading.is_held or perf_counter() >= until_s:
+    def handle(self: Any, until_s: float) -> bool:
+        reading, process = self.reading, self.processData
+        while self.state != WebSocketProtocol.STATE_CLOSED:
+            if self._batch is not None:
+                if not self._next_of_batch() and not self.data:
+                    return False
+            elif not process() and self._batch is None:
+                return False
+            elif self.current_frame is not None:
+                continue  # the rest of the frame is there, or a part of it
+            if reading.held or perf_counter() >= until_s:
                 return True
         return False
 
-    def _next(self: Any) -> bool:
-        """Handle a part of a frame, or of a batch. :returns: whether there is more."""
-        if self._batch is None:
-            return self.processData() or self._batch is not None
+    def count(self: Any) -> int:
+        return self.trafficStats.incomingWebSocketMessages  # type: ignore[no-any-return]
+
+    def _next_of_batch(self: Any) -> bool:
+        """Handle a piece of a batch. :returns: whether there was one."""
         piece = next(self._batch, None)
         if piece is None:
             self._batch = None
-        else:
-            super().onMessage(piece, self._batch_is_binary)  # type: ignore[misc]
-        return bool(piece is not None or self.data)
+            return False
+        super().onMessage(piece, self._batch_is_binary)  # type: ignore[misc]
+        return True
 
     def onMessage(self: Any, payload: bytes, isBinary: bool) -> None:
         if len(payload) > BATCH_BYTES and getattr(self._serializer._serializer, "_batched", False):
@@ -261,7 +262,7 @@ class PacedWebSocket:
         tcp = tcp_of(self.transport)
         untaken = untaken_bytes(tcp) if tcp is not None else 0
         is_reading = untaken > 0 and untaken != self._untaken_bytes
-        if is_reading or (self.reading is not None and self.reading.is_held):
+        if is_reading or (self.reading is not None and self.reading.held):
             self._untaken_bytes = untaken
             self.autoPingTimeoutCall = self.factory._batched_timer.call_later(
                 self.autoPingTimeout, self.onAutoPingTimeout
@@ -290,27 +291,27 @@ class PacedRawSocket:
             super().dataReceived(data)  # type: ignore[misc]
             return
         if self.reading is None:
-            handled, session = (lambda: self._received), (lambda: self._session)
-            self.reading = Reading(self.transport, the_lane(), self._handle, handled, session)
+            self.reading = Reading(self, the_lane())
         self._arrived = data
         self.reading.arrived()
         if self._arrived:  # it waits
             self.paused = True
-            self._take_in()
+            data, self._arrived = self._arrived, b""
+            super().dataReceived(data)  # type: ignore[misc]
 
-    def _handle(self: Any, until_s: float) -> bool:
+    def handle(self: Any, until_s: float) -> bool:
         self._until_s, self.paused = until_s, False
-        self._take_in()
-        return bool(self.paused)
-
-    def _take_in(self: Any) -> None:
         data, self._arrived = self._arrived, b""
         super().dataReceived(data)  # type: ignore[misc]
+        return self.paused  # type: ignore[no-any-return]
+
+    def count(self) -> int:
+        return self._received
 
     def stringReceived(self: Any, payload: bytes) -> None:
         self._received += 1
         super().stringReceived(payload)  # type: ignore[misc]
-        if perf_counter() >= self._until_s or (self.reading is not None and self.reading.is_held):
+        if perf_counter() >= self._until_s or (self.reading is not None and self.reading.held):
             self.paused = True
 
     def connectionLost(self: Any, reason: Any) -> None:

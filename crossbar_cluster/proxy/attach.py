@@ -6,7 +6,6 @@ sends, or with the client turned away, which is done here.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from autobahn.wamp.exception import TransportLost
@@ -110,8 +109,8 @@ class AttachedClient:
         reading = getattr(client, "reading", None)
         if reading is not None:
             reading.limit(limits.messages_per_s)
-            hold, release = (partial(each, "its router reads more slowly") for each in (reading.hold, reading.release))
-            guard_backlog(session.transport.transport, ROUTER_UNSENT_BYTES, session.too_far_behind, hold, release)
+            leg, too_far_behind = session.transport.transport, session.too_far_behind
+            guard_backlog(leg, ROUTER_UNSENT_BYTES, too_far_behind, reading.hold, reading.release)
 
     def _does_not_read(self, unsent: int) -> None:
         frontend = self._frontend

@@ -58,7 +58,7 @@ def pair():
 
 
 @contextmanager
-def reading(other):
+def reading_of(other):
     other.setblocking(False)
 
     def read():
@@ -86,7 +86,7 @@ def test_one_message_below_the_limit_always_goes_and_its_sender_waits_meanwhile(
     accepted.guard()
     accepted.transport.write(bytes(LIMIT_BYTES))
     assert accepted.told == ["filled"]
-    with reading(other) as read:
+    with reading_of(other) as read:
         turn_until(lambda: read() or "drained" in accepted.told)
     assert accepted.told == ["filled", "drained"]
     accepted.transport.write(b"little")
@@ -99,7 +99,7 @@ def test_an_orderly_close_is_not_held_up(pair):
     accepted.guard()
     accepted.transport.write(bytes(LIMIT_BYTES))
     accepted.transport.loseConnection()
-    with reading(other) as read:
+    with reading_of(other) as read:
         turn_until(lambda: read() or "lost" in accepted.told)
     assert accepted.told == ["filled", "drained", "lost"]
 
@@ -119,7 +119,7 @@ def test_memory_is_given_back_after_a_large_one(pair, monkeypatch):
     monkeypatch.setattr(backlog, "LARGE_BYTES", 10 * len(PIECE))
     accepted, other = pair
     accepted.guard(2**30)
-    with reading(other) as read:
+    with reading_of(other) as read:
         for pieces in (2, 11):
             for _ in range(pieces):
                 accepted.transport.write(PIECE)
@@ -150,3 +150,19 @@ def test_what_nobody_gets_any_more_is_freed_when_the_connection_ends(pair):
 def test_what_is_no_tcp_connection_is_left_alone():
     assert tcp_of(SimpleNamespace()) is None
     guard_backlog(SimpleNamespace(), 1, None)
+
+
+def test_a_client_is_not_read_while_its_router_has_not_taken_what_it_sent(pair):
+    from crossbar_cluster.proxy.attach import AttachedClient
+
+    router_end, router = pair
+    reading = SimpleNamespace(told=[], limit=lambda messages_per_s: reading.told.append(messages_per_s))
+    reading.hold, reading.release = (lambda: reading.told.append("held")), (lambda: reading.told.append("released"))
+    client = SimpleNamespace(transport=SimpleNamespace(), reading=reading)
+    session = SimpleNamespace(transport=router_end, too_far_behind=None)
+    AttachedClient(SimpleNamespace(transport=client), None, reactor)._bound(session)
+    router_end.transport.write(bytes(LIMIT_BYTES))
+    assert reading.told == [20_000, "held"]
+    with reading_of(router) as read:
+        turn_until(lambda: read() or "released" in reading.told)
+    assert reading.told == [20_000, "held", "released"]

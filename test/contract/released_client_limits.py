@@ -111,10 +111,10 @@ def test_who_does_not_answer_a_ping_is_dropped(pinged):
 
 def test_but_not_while_it_is_not_read(pinged):
     protocol, timers = pinged
-    protocol.reading = SimpleNamespace(is_held=True, end=lambda: None)
+    protocol.reading = SimpleNamespace(held=1, end=lambda: None)
     protocol.onAutoPingTimeout()
     assert not protocol.transport.disconnected
-    protocol.reading.is_held = False
+    protocol.reading.held = 0
     ((delay_s, again),) = timers
     assert delay_s == 15
     again()

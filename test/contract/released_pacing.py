@@ -189,13 +189,13 @@ def test_a_link_has_a_whole_turn(time, clock):
 
 def test_what_is_held_back_is_handled_once_that_is_over(connect, clock):
     connection = connect()
-    connection.session.when_got = lambda number: number == 2 and connection.protocol.reading.hold("why")
+    connection.session.when_got = lambda number: number == 2 and connection.protocol.reading.hold()
     connection.send(1, 2, 3, 4)
     assert connection.got == [1, 2] and not connection.is_read
     connection.send(5)  # TLS has it already
     clock.advance(60)
     assert connection.got == [1, 2]
-    connection.protocol.reading.release("why")
+    connection.protocol.reading.release()
     turn(clock)
     assert connection.got == [1, 2, 3, 4, 5] and connection.is_read
 
@@ -228,7 +228,7 @@ def test_what_cannot_be_handled_ends_that_connection_only(connect, clock, monkey
     def broken(until_s):
         raise ValueError("oops")
 
-    one.protocol.reading._handle = broken
+    one.protocol.handle = broken
     for _ in range(6):
         turn(clock)
     assert one.transport.disconnected
@@ -246,14 +246,14 @@ def test_nothing_is_lost_or_comes_twice_however_it_is_cut_and_held(connect, cloc
         data = data[cut:]
         match chance.randint(0, 4):
             case 0:
-                connection.protocol.reading.hold("why")
+                connection.protocol.reading.hold()
                 held = True
             case 1 if held:
-                connection.protocol.reading.release("why")
+                connection.protocol.reading.release()
                 held = False
             case 2:
                 turn(clock)
-    connection.protocol.reading.release("why")
+    connection.protocol.reading.release()
     for _ in range(50):
         turn(clock)
     assert connection.got == [0, *numbers]
