@@ -84,6 +84,7 @@ class LinkedDealer:
         super().__init__(*args, **kwargs)
         # once: an import statement for each call costs as much as what it is for
         self._callees, self._unsendable, self._ends, self._requests = callees, UNSENDABLE, calls, requests
+        self._checked = None  #: the call that is being processed
         if self._call_store is not None:
             self._call_store = requests.queue_of(self)
 
@@ -92,11 +93,13 @@ class LinkedDealer:
         self._router.links.asked(session)
         if self._requests.is_refused(self, session, call):
             return
+        self._checked = call
         super().processCall(session, call)
+        self._checked = None
 
     def _call(self, session, call, registration, authorization, is_queued_call=False):
-        if not is_queued_call and self._requests.is_over(self, session, call):
-            return False
+        if call is not self._checked and not is_queued_call and self._requests.is_over(self, session, call):
+            return False  # it was authorized late
         registration = self._callees.for_call(self, session, call, registration)
         if registration is None:
             return False

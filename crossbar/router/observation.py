@@ -91,10 +91,12 @@ class WithoutLeaving:
         return found
 
     def best_matching_observation(self, uri):
-        found, purged = super().best_matching_observation(uri), None
-        while self.leaving and found is not None and found is not purged:
-            self.purge(found)
-            found, purged = super().best_matching_observation(uri), found
+        found = super().best_matching_observation(uri)
+        if self.leaving:
+            purged = None
+            while found is not None and found is not purged:
+                self.purge(found)
+                found, purged = super().best_matching_observation(uri), found
         return found
 
     def delete_observation(self, observation):

@@ -134,7 +134,7 @@ class LeavingRouter:
         self.leaving.left(session, session_details, close_details)
 
     def send(self, session, msg):
-        if session in self._leaving:
+        if self._leaving and session in self._leaving:
             return
         try:
             super().send(session, msg)

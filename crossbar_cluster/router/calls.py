@@ -22,25 +22,29 @@ TIME_IS_OVER = "timeout reached"
 
 def forget(dealer: Any, invocation: Any) -> None:
     """Keep nothing of a call, whatever there is of it, and let the next one go on that waits for its callee."""
-    timer, invocation.timeout_call = invocation.timeout_call, None
-    if timer is not None:
+    if invocation.timeout_call is not None:
+        timer, invocation.timeout_call = invocation.timeout_call, None
         with suppress(AlreadyCalled, AlreadyCancelled):
             timer.cancel()
     dealer._invocations.pop(invocation.id, None)
-    for sessions, session in (
-        (dealer._callee_to_invocations, invocation.callee),
-        (dealer._caller_to_invocations, invocation.caller),
-    ):
-        if (calls := sessions.get(session)) is not None:
-            if invocation in calls:
-                calls.remove(invocation)
-            if not calls:
-                del sessions[session]
+    _take(dealer._callee_to_invocations, invocation.callee, invocation)
+    _take(dealer._caller_to_invocations, invocation.caller, invocation)
     key = invocation.caller_session_id, invocation.call.request
     if dealer._invocations_by_call.get(key) is invocation:
         del dealer._invocations_by_call[key]
     if dealer._call_store is not None:
         go_on(dealer, invocation.registration.id)
+
+
+def _take(invocations: dict[Any, list[Any]], session: Any, invocation: Any) -> None:
+    found = invocations.get(session)
+    if found is not None:
+        try:  # noqa: SIM105 - `suppress` takes as long as all the rest
+            found.remove(invocation)
+        except ValueError:
+            pass
+        if not found:
+            del invocations[session]
 
 
 def is_awaited(invocation: Any) -> bool:

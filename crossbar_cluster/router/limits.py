@@ -61,10 +61,8 @@ class RealmLimits:
 
     # -- whether a request is taken; if not, the client has been told -----------------------------------------------
 
-    def may_call(self, session: Any, call: Any) -> bool:
-        limits = _limits_of(session)
-        if limits is None:
-            return True
+    def may_call(self, session: Any, call: Any, limits: SessionLimits) -> bool:
+        """:param limits: of the session. (This is asked for each call.)"""
         dealer = self._router._dealer
         count = len(dealer._caller_to_invocations.get(session, ()))
         if dealer._call_store is not None:

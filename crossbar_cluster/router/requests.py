@@ -37,7 +37,8 @@ def is_refused(dealer: Any, session: Any, call: Any) -> bool:
     if key in dealer._invocations_by_call or (dealer._call_store is not None and key in dealer._call_store):
         _refuse_again(dealer, session, call)
         return True
-    return not dealer._router.limits.may_call(session, call)
+    limits = getattr(session, "_cluster_limits", None)
+    return limits is not None and not dealer._router.limits.may_call(session, call, limits)
 
 
 def is_over(dealer: Any, session: Any, call: Any) -> bool:
