@@ -88,7 +88,7 @@ class Names:
         self._known: OrderedDict[_Key, _Found] = OrderedDict()
         self._asking: dict[_Key, list[_Question]] = {}
         self._hanging: set[_Key] = set()  #: those that have been waited for in vain
-        self._told = Seldom(TELL_EACH_S)
+        self._told = Seldom(TELL_EACH_S, at_most=REMEMBER)
 
     def resolveHostName(
         self,
