@@ -27,7 +27,7 @@ lint: _venv
 bench *args: _venv
     .venv/bin/python bench/recovery.py {{args}}
 
-# the other benches: repoint, idle, scale, storm, mesh or image_size (just bench-of storm --help)
+# the other benches: repoint, idle, scale, storm, mesh, abuse or image_size (just bench-of storm --help)
 bench-of name *args: _venv
     .venv/bin/python bench/{{name}}.py {{args}}
 
