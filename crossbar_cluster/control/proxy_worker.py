@@ -91,6 +91,7 @@ class ProxyReconciler(WorkerReconciler[DesiredProxy, ObservedProxy]):
             leaving={connection_id: frozenset(realms) for connection_id, realms in snapshot.get("leaving", {}).items()},
             most_clients=snapshot.get("most_clients"),
             troubles=tuple(snapshot.get("troubles", ())),
+            limits_met=snapshot.get("limits_met", {}),
         )
 
     async def _observe_one_by_one(self, desired: DesiredProxy | None) -> ObservedProxy:

@@ -86,7 +86,8 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
         names = {realm_id: realm["name"] for realm_id, realm in snapshot["realms"].items()}
         links = {link_id: _link(described) for link_id, described in snapshot["links"].items()}
         by_realm = bool(snapshot.get("by_realm"))  # a version before does not say
-        return ObservedRouter(True, realms, names, port, access, snapshot["life"], links, by_realm)
+        met = snapshot.get("limits_met", {})
+        return ObservedRouter(True, realms, names, port, access, snapshot["life"], links, by_realm, met)
 
     async def _guests(self, desired: DesiredRouter, observed: ObservedRouter) -> frozenset[Peer]:
         """Nodes that have clients there and are to connect no more: not asked for while all is as it should be."""

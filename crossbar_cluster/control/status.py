@@ -130,6 +130,7 @@ def _worker(plane: ControlPlane, reconciler: Reconciler) -> dict[str, Any]:
             "port": observed.port,
             "realms": sorted(observed.names.get(i, i) for i in observed.realms),
             "links": [{"id": name, "host": host, "port": port} for name, host, port in links],
+            "limits_met": dict(observed.limits_met),
         }
     elif isinstance(observed, ObservedProxy):
         connections = sorted(observed.connections.items())
@@ -143,6 +144,7 @@ def _worker(plane: ControlPlane, reconciler: Reconciler) -> dict[str, Any]:
             "connections": [{"id": name, "host": host, "port": port} for name, (host, port) in connections],
             "routes": routes,
             "most_clients": observed.most_clients,
+            "limits_met": dict(observed.limits_met),
         }
     return document
 

@@ -355,6 +355,11 @@ class Metrics:
     def _series(self, metric: Metric, values: Values) -> list[float]:
         return self._measured.setdefault(metric, {}).setdefault(values, [0.0] * (len(metric.buckets) + 2))
 
+    def counted(self, *metrics: Metric) -> dict[str, int]:
+        """What has happened of these, since this process began: values of labels, with spaces between -> times."""
+        series = (item for metric in metrics for item in self._counts.get(metric, {}).items())
+        return {" ".join(values): int(number) for values, number in series if number}
+
     def collect(self, gauges: Iterable[tuple[Metric, Mapping[Values, float]]] = ()) -> Collected:
         """All numbers, as WAMP can carry them."""
         found: Collected = {}

@@ -110,6 +110,7 @@ class ObservedProxy:
     #: connection id -> realms of clients that are still there although no route leads there for them any more
     most_clients: int | None = None  #: how many can be connected; None: it does not tell
     troubles: tuple[str, ...] = ()  #: what it, or its host, lacks itself, for people
+    limits_met: Mapping[str, int] = field(default_factory=dict)  #: limit of clients -> how often, in this life of it
 
     @cached_property
     def used(self) -> frozenset[str]:

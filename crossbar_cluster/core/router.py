@@ -147,6 +147,7 @@ class ObservedRouter:
     life: str | None = None  #: another one for each start of its process; None: a worker of the plain release
     links: Mapping[str, ObservedLink] | None = None  #: by id; None: a worker of the plain release
     by_realm: bool = True  #: it can be told which node may bring clients of which realms
+    limits_met: Mapping[str, int] = field(default_factory=dict)  #: limit of clients -> how often, in this life of it
 
     @property
     def managed(self) -> bool:

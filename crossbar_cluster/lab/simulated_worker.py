@@ -94,6 +94,7 @@ class SimulatedRouter:
             "access": {tid: digest(_access(config)) for tid, config in self.transports.items()},
             "links": {link_id: dict(link, realms={}) for link_id, link in self.links.items()},  # always up
             "by_realm": True,
+            "limits_met": {},
         }
 
     @procedure
@@ -223,6 +224,7 @@ class SimulatedProxy:
             "leaving": {},
             "most_clients": budget().clients,
             "troubles": [],
+            "limits_met": {},
             "routes": self.routes,
         }
 

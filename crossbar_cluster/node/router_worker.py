@@ -10,6 +10,7 @@ from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.message import Goodbye
 
 from crossbar_cluster.core.digest import digest
+from crossbar_cluster.core.metrics import LIMIT_REFUSALS, METRICS
 from crossbar_cluster.core.proof import METHOD
 from crossbar_cluster.core.rights import AUTH_CHANGED
 
@@ -24,7 +25,8 @@ def snapshot_of(controller: Any) -> dict[str, Any]:
     :returns: ``realms``: realm id -> ``name`` and ``roles`` (role id -> digest of its configuration);
         ``transports``: transport id -> TCP port that it listens on, or None; ``access``: transport id -> digest of
         who may connect to it; ``life``: a text that is another one for each start of the worker's process; ``links``:
-        see `links.worker.WorkerLinks.describe`; ``by_realm``: it can be told whose clients of which realms may come.
+        see `links.worker.WorkerLinks.describe`; ``by_realm``: it can be told whose clients of which realms may come;
+        ``limits_met``: limit -> how often one of a client, or of a realm, was met since the process began.
     """
     from crossbar_cluster.links.worker import links_of
 
@@ -45,6 +47,7 @@ def snapshot_of(controller: Any) -> dict[str, Any]:
         "access": access,
         "links": links,
         "by_realm": True,
+        "limits_met": METRICS.counted(LIMIT_REFUSALS),
     }
 
 

@@ -84,6 +84,8 @@ class Worker(_AnyWorker, total=False):
     services: list[str]  #: of a proxy: its paths
     connections: list[Connection]  #: of a proxy
     routes: list[Route]  #: of a proxy
+    most_clients: int | None  #: of a proxy: how many its descriptors allow
+    limits_met: dict[str, int]  #: limit -> how often clients have met it since the worker was started
 
 
 class Problem(TypedDict):

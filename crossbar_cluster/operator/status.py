@@ -39,8 +39,9 @@ def status(url: str | None, key: Path | None, realm: str, as_json: bool, watch: 
       groups       oid, group, cluster_oid, cluster, scale, placements: node, worker
       realms       name, status, group, webcluster
       webclusters  name, status, nodes
-      workers      node, worker, kind, state, reason, since; of a router: port, realms;
-                   of a proxy: services, connections: id, host, port; routes: realm, roles
+      workers      node, worker, kind, state, reason, since, limits_met: limit, times;
+                   of a router: port, realms; of a proxy: services, most_clients,
+                   connections: id, host, port; routes: realm, roles
       problems     object, reason; none: converged
     """
     if watch and as_json:

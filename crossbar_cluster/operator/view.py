@@ -181,6 +181,8 @@ def _workers(status: Status) -> Iterator[Row]:
         serves = _serves(worker)
         if worker["reason"] and worker["reason"] not in told:
             serves = f"{serves}\n{worker['reason']}"
+        if met := worker.get("limits_met"):
+            serves = f"{serves}\nclients met limits: {', '.join(f'{limit} ({n})' for limit, n in sorted(met.items()))}"
         yield (
             worker["node"],
             worker["worker"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from crossbar_cluster.core.metrics import LIMITS_MET, METRICS
 from crossbar_cluster.node.descriptors import budget
 from crossbar_cluster.proxy.connections import known_endpoint_of
 from crossbar_cluster.proxy.pool import pool_of
@@ -17,7 +18,7 @@ def snapshot_of(controller: Any) -> dict[str, Any]:
         ``routers``: connection id -> who is to be found there, as the master has told, or None; ``routes``: realm ->
         route id -> role -> connection id; ``leaving``: connection id -> realms of clients that are still there
         although no route leads there for them any more; ``most_clients``: how many can be connected; ``troubles``: what
-        the worker, or its host, lacks itself.
+        the worker, or its host, lacks itself; ``limits_met``: limit -> how often a client met it since the process began.
     """
     return {
         "transports": {
@@ -39,6 +40,7 @@ def snapshot_of(controller: Any) -> dict[str, Any]:
         "leaving": {connection_id: sorted(realms) for connection_id, realms in pool_of(controller).leaving().items()},
         "most_clients": budget().clients,
         "troubles": pool_of(controller).troubles(),
+        "limits_met": METRICS.counted(LIMITS_MET),
     }
 
 

@@ -170,8 +170,16 @@ async def test_a_subscriber_that_does_not_read_is_closed_and_the_proxys_memory_s
     assert most - before < 200e6, "about 24 MiB for each of them"
     print(f"given back after {await until(is_given_back, 20):.1f} s")
     assert not other.gone.done() and not publisher.gone.done()
+    assert (await limits_met(two))["unsent_bytes"] == 3
     await other.close()
     await publisher.close()
+
+
+async def limits_met(cluster) -> dict[str, int]:
+    """What the proxy worker tells its master of."""
+    node = "crossbarfabriccenter.node.proxy1"
+    (worker,) = await cluster.call(f"{node}.get_workers", ["proxy"])
+    return (await cluster.call(f"{node}.worker.{worker}.get_proxy_snapshot"))["limits_met"]
 
 
 def rss(pid: int) -> int:

@@ -2,9 +2,17 @@
 
 from pathlib import Path
 
-from crossbar_cluster.core.metrics import CATALOG, JOIN_DURATION, JOINS, LINKS, Metrics
+from crossbar_cluster.core.metrics import CATALOG, JOIN_DURATION, JOINS, LIMITS_MET, LINKS, Metrics
 
 README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def test_what_has_happened_is_counted_by_its_labels():
+    metrics = Metrics()
+    metrics.begin(LIMITS_MET)
+    metrics.count(LIMITS_MET, "unsent_bytes")
+    metrics.count(LIMITS_MET, "unsent_bytes")
+    assert metrics.counted(LIMITS_MET) == {"unsent_bytes": 2}
 
 
 def test_what_has_not_happened_yet_is_zero_once_it_is_begun():

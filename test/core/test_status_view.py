@@ -246,6 +246,14 @@ def test_of_a_worker_that_has_not_been_seen_nothing_is_claimed(document):
     assert section(text, "Routes")[3:] == ["  crossbar-proxy-realm1-1/cpw-2f5e4a3e-0", "    not known"]
 
 
+def test_limits_that_clients_have_met_stand_with_the_worker(document):
+    document["workers"][0]["limits_met"] = {"subscriptions": 12, "calls": 1}
+    document["workers"][1]["limits_met"] = {}
+    workers = section(rendered(show_status(document), 200), "Workers")
+    assert workers[2].strip() == "clients met limits: calls (1), subscriptions (12)"
+    assert "met limits" not in "\n".join(workers[3:])
+
+
 def test_an_address_whose_source_is_not_known(document):
     document["nodes"][0]["address_source"] = None
     assert " 10.0.0.2 (source unknown) " in rendered(show_status(document), 160)

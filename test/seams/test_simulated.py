@@ -33,7 +33,7 @@ def test_calls_reach_the_node_and_its_workers_and_are_counted(node):
     assert error_of(node, "start_worker", "w1", "router") == "crossbar.error.worker_already_running"
     snapshot = call(node, "worker.w1.get_router_snapshot")
     assert snapshot.pop("life")
-    assert snapshot == {"realms": {}, "transports": {}, "access": {}, "links": {}, "by_realm": True}
+    assert snapshot == {"realms": {}, "transports": {}, "access": {}, "links": {}, "by_realm": True, "limits_met": {}}
     assert call(node, "get_workers") == ["w1"] and call(node, "get_workers", ["proxy"]) == []
     assert call(node, "get_status")["workers_by_type"] == {"router": 1}
     assert call(node, "stop_worker", "w1") and call(node, "get_workers") == []
