@@ -203,7 +203,9 @@ def _serves(worker: Worker) -> str:
         linked = f", linked with {links} router{'' if links == 1 else 's'}" if links else ""
         return f"{realms}, port {port}{linked}" if port else f"{realms}, not listening"
     services = worker.get("services", ())
-    return ", ".join(service if service.startswith("/") else f"/{service}" for service in services) or "no service"
+    paths = ", ".join(service if service.startswith("/") else f"/{service}" for service in services) or "no service"
+    room = worker.get("most_clients")
+    return paths if room is None else f"{paths}, room for {room} clients"
 
 
 def _is_observed(worker: Worker) -> bool:

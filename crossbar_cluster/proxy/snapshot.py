@@ -18,7 +18,8 @@ def snapshot_of(controller: Any) -> dict[str, Any]:
         ``routers``: connection id -> who is to be found there, as the master has told, or None; ``routes``: realm ->
         route id -> role -> connection id; ``leaving``: connection id -> realms of clients that are still there
         although no route leads there for them any more; ``most_clients``: how many can be connected; ``troubles``: what
-        the worker, or its host, lacks itself; ``limits_met``: limit -> how often a client met it since the process began.
+        the worker, or its host, lacks itself; ``limits_met``: limit -> how often a client met it since the
+        process began.
     """
     return {
         "transports": {

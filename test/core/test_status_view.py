@@ -254,6 +254,13 @@ def test_limits_that_clients_have_met_stand_with_the_worker(document):
     assert "met limits" not in "\n".join(workers[3:])
 
 
+def test_a_proxy_says_how_many_clients_it_has_room_for(document):
+    document["workers"][2]["most_clients"] = 470
+    workers = section(rendered(show_status(document), 200), "Workers")
+    assert "/ws, /, room for 470 clients" in workers[3]
+    assert "room" not in workers[4]
+
+
 def test_an_address_whose_source_is_not_known(document):
     document["nodes"][0]["address_source"] = None
     assert " 10.0.0.2 (source unknown) " in rendered(show_status(document), 160)
