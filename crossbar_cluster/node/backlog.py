@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import array
 import fcntl
+import socket
+import struct
 import termios
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +26,8 @@ from crossbar_cluster.node.memory import give_back_soon
 
 #: Memory that is given back to the operating system.
 LARGE_BYTES = 4 * 2**20
+#: Where Linux has ``tcpi_bytes_acked`` in what it tells of a TCP connection (linux/tcp.h, struct tcp_info).
+_ACKED_AT = 120
 #: Who is too far behind is closed, and gone by then.
 DROPPED_WITHIN_S = 4.0
 
@@ -145,3 +149,11 @@ def untaken_bytes(tcp: Any) -> int:
     with suppress(OSError, AttributeError, ValueError):  # not a socket, or it has ended
         fcntl.ioctl(tcp.fileno(), termios.TIOCOUTQ, in_kernel)
     return unsent_bytes(tcp) + in_kernel[0]
+
+
+def acked_bytes(tcp: Any) -> int:
+    """How much the other end has acknowledged since the connection began; 0: it cannot be told."""
+    with suppress(OSError, AttributeError, struct.error):  # not a TCP socket, or it has ended
+        told = tcp.getHandle().getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED_AT + 8)
+        return int(struct.unpack_from("=Q", told, _ACKED_AT)[0])
+    return 0

@@ -24,7 +24,7 @@ from crossbar_cluster.core.batches import pieces
 from crossbar_cluster.core.limits import DEFAULTS
 from crossbar_cluster.core.metrics import LIMITS_MET, METRICS
 from crossbar_cluster.core.router import RLINK_ROLE
-from crossbar_cluster.node.backlog import forget_unsent, tcp_of, untaken_bytes
+from crossbar_cluster.node.backlog import acked_bytes, forget_unsent, tcp_of, untaken_bytes
 
 #: Of work for one connection, before others have their turn, seconds.
 SLICE_S = 0.002
@@ -212,7 +212,7 @@ class PacedWebSocket:
     """For the release's server protocol of WebSocket."""
 
     reading: Reading | None = None
-    _untaken_bytes = 0
+    _acked_bytes = 0  #: when a ping was sent, or was late last
     _batch: Iterator[bytes] | None = None  #: what is left of one that is being handled
     _batch_is_binary = False
 
@@ -257,13 +257,17 @@ class PacedWebSocket:
             return
         super().onMessage(payload, isBinary)  # type: ignore[misc]
 
+    def _sendAutoPing(self: Any) -> None:
+        self._acked_bytes = acked_bytes(tcp_of(self.transport))
+        super()._sendAutoPing()  # type: ignore[misc]
+
     def onAutoPingTimeout(self: Any) -> None:
         """Not answered in time. It may be us who do not read, or it may still be reading what came before the ping."""
         tcp = tcp_of(self.transport)
-        untaken = untaken_bytes(tcp) if tcp is not None else 0
-        is_reading = untaken > 0 and untaken != self._untaken_bytes
+        acked = acked_bytes(tcp)
+        is_reading = acked > self._acked_bytes and untaken_bytes(tcp) > 0
         if is_reading or (self.reading is not None and self.reading.held):
-            self._untaken_bytes = untaken
+            self._acked_bytes = acked
             self.autoPingTimeoutCall = self.factory._batched_timer.call_later(
                 self.autoPingTimeout, self.onAutoPingTimeout
             )

@@ -10,10 +10,10 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pytest
 import pytest_asyncio
 
 from crossbar_cluster.core.descriptors import raised
-from crossbar_cluster.lab.client import JoinFailed
 from crossbar_cluster.lab.cluster import PROXY_PORT, loopback_cluster
 from crossbar_cluster.lab.host import LoopbackHost
 
@@ -93,33 +93,52 @@ async def metrics(proxy) -> Callable[[str], float]:
 
 
 async def test_strangers_take_no_descriptors_from_those_who_are_joined(poor):
+    """Those who say nothing are closed, the oldest first, before they can take the descriptors of others."""
     proxy = poor.nodes["proxy1"]
     clients = await asyncio.gather(*(poor.client("realm1", proxy, 10) for _ in range(CLIENTS)))
-    mark = proxy.running.mark()
     async with strangers_at(proxy.host.address, PROXY_PORT):
         filled = time.monotonic()
-        with contextlib.suppress(JoinFailed, OSError, TimeoutError):
-            await poor.client("realm1", proxy, 3.0)
+        clients.append(await poor.client("realm1", proxy, 10))  # who comes now is served
         await asyncio.sleep(max(0.0, filled + LOOK_ON_S - time.monotonic()))  # that nothing happens is seen by waiting
-        lost = sum(client.gone.done() for client in clients)
-        assert lost == 0, f"{lost} of {CLIENTS} are lost: {proxy.running.find('is lost', since=mark)}"
-        assert await asyncio.gather(*(client.call("wamp.session.count") for client in clients)) == [CLIENTS] * CLIENTS
-        told = proxy.running.find("File descriptors run short", since=mark)
-        assert len(told) == 1 and str(LIMIT) in told[0].text, [line.text for line in told]
-        status, document = await probe(proxy, "readyz")
-        assert status == 503 and any("descriptors" in m for m in json.loads(document)["missing"]), document
-        numbers = await metrics(proxy)
-        assert numbers("connections_refused_total") >= STRANGERS - LIMIT
-        assert numbers("descriptors_limit") == 2 * LIMIT, "of the controller and the worker"
+        await all_stay(poor, proxy, clients)
+        assert (await probe(proxy, "readyz"))[0] == 200
+        assert (await metrics(proxy))("newcomers_closed_total") >= STRANGERS - LIMIT
+    for client in clients:
+        await client.close()
+
+
+async def test_more_clients_than_there_are_descriptors_for_take_nothing_from_those_who_are_joined(poor):
+    proxy = poor.nodes["proxy1"]
+    mark = proxy.running.mark()
+    clients = []
+    with pytest.raises(ConnectionError):  # it is closed as it comes
+        while len(clients) < LIMIT:
+            clients.append(await poor.client("realm1", proxy, 10))
+    assert len(clients) > LIMIT / 4
+    await asyncio.sleep(LOOK_ON_S)  # that nothing happens is seen by waiting
+    await all_stay(poor, proxy, clients)
+    told = proxy.running.find("File descriptors run short", since=mark)
+    assert len(told) == 1 and str(LIMIT) in told[0].text, [line.text for line in told]
+    status, document = await probe(proxy, "readyz")
+    assert status == 503 and any("descriptors" in m for m in json.loads(document)["missing"]), document
+    numbers = await metrics(proxy)
+    assert numbers("connections_refused_total") >= 1
+    assert numbers("descriptors_limit") == 2 * LIMIT, "of the controller and the worker"
+    for client in clients:
+        await client.close()
 
     async def is_ready() -> bool:
         return (await probe(proxy, "readyz"))[0] == 200
 
     await until(is_ready, 15)
     await poor.served("realm1", proxy, 15)
-    assert not any(client.gone.done() for client in clients)
-    for client in clients:
-        await client.close()
+
+
+async def all_stay(cluster, proxy, clients) -> None:
+    lost = sum(client.gone.done() for client in clients)
+    assert lost == 0, f"{lost} of {len(clients)} are lost: {proxy.running.find('is lost')}"
+    counts = await asyncio.gather(*(client.call("wamp.session.count") for client in clients))
+    assert counts == [len(clients)] * len(clients)
 
 
 async def test_strangers_at_a_routers_inner_port_take_nothing_from_its_clients(poor):

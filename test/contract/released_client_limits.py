@@ -121,16 +121,47 @@ def test_but_not_while_it_is_not_read(pinged):
     assert protocol.transport.disconnected
 
 
-def test_nor_while_it_reads_what_was_sent_before_the_ping(pinged, monkeypatch):
+@pytest.fixture
+def told(monkeypatch):
+    """What the kernel tells of the connection of `pinged`: acknowledged bytes, and those that are not."""
     from crossbar_cluster.node import pacing
 
-    untaken = [900, 500, 500]
+    told = SimpleNamespace(acked=1000, untaken=0)
     monkeypatch.setattr(pacing, "tcp_of", lambda transport: "tcp")
-    monkeypatch.setattr(pacing, "untaken_bytes", lambda tcp: untaken.pop(0))
+    monkeypatch.setattr(pacing, "acked_bytes", lambda tcp: told.acked)
+    monkeypatch.setattr(pacing, "untaken_bytes", lambda tcp: told.untaken)
+    monkeypatch.setattr(pacing, "forget_unsent", lambda transport: None)
+    return told
+
+
+def test_nor_while_it_reads_what_was_sent_before_the_ping(pinged, told):
     protocol, _ = pinged
-    for _ in range(2):
+    protocol._sendAutoPing()
+    for told.acked, told.untaken in ((1400, 900), (1900, 500)):
         protocol.onAutoPingTimeout()
         assert not protocol.transport.disconnected
-    monkeypatch.setattr(pacing, "forget_unsent", lambda transport: None)
     protocol.onAutoPingTimeout()
     assert protocol.transport.disconnected, "it has taken nothing since"
+
+
+def test_who_has_vanished_gets_no_more_time_for_a_ping_that_nobody_acknowledges(pinged, told):
+    protocol, _ = pinged
+    protocol._sendAutoPing()
+    told.untaken = 16
+    protocol.onAutoPingTimeout()
+    assert protocol.transport.disconnected
+
+
+def test_the_kernel_tells_what_has_been_acknowledged():
+    import socket
+
+    from crossbar_cluster.node.backlog import acked_bytes
+
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        accepted, _ = server.accept()
+        before = acked_bytes(SimpleNamespace(getHandle=lambda: client))
+        client.sendall(b"x" * 5000)
+        assert len(accepted.recv(5000, socket.MSG_WAITALL)) == 5000
+        assert acked_bytes(SimpleNamespace(getHandle=lambda: client)) == before + 5000
+        accepted.close()
+    assert acked_bytes(None) == 0
