@@ -12,12 +12,15 @@ from enum import Enum, auto
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
+#: Of the oldest, who are looked through for one that is not joining.
+LOOKED_AT = 32
 
 
 class Standing(Enum):
     """What has become of a connection."""
 
     UNPROVEN = auto()
+    JOINING = auto()  #: has said who it wants to be, and one of us is at work on that: gives way when nobody else does
     IDLE = auto()  #: HTTP, between two requests: gives way to others, and has a time limit of its own
     BUSY = auto()  #: HTTP, and its request is being answered: kept
     PROVEN = auto()  #: has a session: none of ours any more
@@ -54,17 +57,26 @@ class Newcomers(Generic[K]):
         if len(self._until_s) > self._most and self._came * 10 >= self._most:
             self._came = 0
             self._forget_proven()
-        for oldest in list(self._until_s) if len(self._until_s) > self._most else ():
+        return self._give_way(now_s) if len(self._until_s) > self._most else None
+
+    def _give_way(self, now_s: float) -> K | None:
+        """:returns: the oldest who is not joining; or, where many are, the oldest of those. None: one has joined."""
+        joining: list[K] = []
+        for oldest in list(self._until_s):
             match self._standing(oldest):
                 case Standing.PROVEN:
                     del self._until_s[oldest]
                     return None
                 case Standing.BUSY:
                     self._renew(oldest, now_s)
+                case Standing.JOINING if len(joining) < LOOKED_AT:
+                    joining.append(oldest)
                 case _:
                     del self._until_s[oldest]
                     return oldest
-        return None
+        if joining:
+            del self._until_s[joining[0]]
+        return joining[0] if joining else None
 
     def left(self, who: K) -> None:
         """A connection has ended, or is none of ours any more."""
@@ -79,7 +91,7 @@ class Newcomers(Generic[K]):
                 case Standing.BUSY | Standing.IDLE:
                     self._renew(who, now_s)
                     continue
-                case Standing.UNPROVEN:
+                case Standing.UNPROVEN | Standing.JOINING:
                     late.append(who)
             del self._until_s[who]
         return late

@@ -10,6 +10,7 @@ from __future__ import annotations
 import resource
 from typing import Any
 
+from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 
@@ -17,15 +18,17 @@ from crossbar_cluster.core.limits import JOIN_WITHIN_S
 from crossbar_cluster.core.metrics import METRICS, NEWCOMERS_CLOSED
 from crossbar_cluster.core.newcomers import Newcomers, Standing
 from crossbar_cluster.core.news import Seldom
+from crossbar_cluster.node.pacing import PacedRawSocket, PacedWebSocket
 
-#: Without a session, at a port at once: of clients, and of nodes, which are fewer.
-MOST_CLIENTS = 1000
-MOST_NODES = 200
+#: Without a session, at a port at once. At a router's inner port each client of each proxy has a connection of its own:
+#: when a router is back, all of them come at the same moment, and nobody is to be turned away half-way.
+MOST = {"client": 2000, "inner": 10_000, "master": 2000}
 #: And no larger share of the descriptors that the process may have.
 DESCRIPTORS_SHARE = 0.25
 #: A node's handshake takes a few round trips.
 NODE_WITHIN_S = 15.0
 TOLD_EACH_S = 60.0
+_SHAKING_HANDS = (WebSocketProtocol.STATE_CONNECTING, WebSocketProtocol.STATE_PROXY_CONNECTING)
 
 
 class NewcomersGuard:
@@ -96,17 +99,28 @@ def standing_of(connection: Any) -> Standing:
     protocol = getattr(protocol, "_proto", protocol)  # a port for several protocols, once it knows which
     if (channel := getattr(protocol, "_channel", None)) is not None:
         return _standing_of_http(channel)
-    session = getattr(protocol, "_session", None)
+    if isinstance(protocol, PacedWebSocket | PacedRawSocket):  # WAMP
+        return _standing_of_session(getattr(protocol, "_session", None))
+    if hasattr(protocol, "_wamp_session"):  # MQTT
+        return _standing_of_session(protocol._wamp_session)
+    # of something else, such as a WebSocket that is passed on: beyond its handshake it is none of ours
+    is_shaking_hands = protocol is None or getattr(protocol, "state", None) in _SHAKING_HANDS
+    return Standing.UNPROVEN if is_shaking_hands else Standing.PROVEN
+
+
+def _standing_of_session(session: Any) -> Standing:
     # a frontend session of a proxy that has authenticated its client waits for a router: the pool sees to that
-    joined = getattr(session, "_session_id", None) is not None or getattr(session, "_client", None) is not None
-    return Standing.PROVEN if joined else Standing.UNPROVEN
+    if getattr(session, "_session_id", None) is not None or getattr(session, "_client", None) is not None:
+        return Standing.PROVEN
+    return Standing.JOINING if getattr(session, "_pending_auth", None) is not None else Standing.UNPROVEN
 
 
 def _standing_of_http(channel: Any) -> Standing:
     if getattr(channel, "_handlingRequest", False) or getattr(channel, "streams", None):  # HTTP/1.1; HTTP/2
         return Standing.BUSY
     is_between_requests = getattr(channel, "_HTTPChannel__first_line", False) and not channel._buffer
-    return Standing.IDLE if is_between_requests else Standing.UNPROVEN
+    is_sending_a_body = getattr(channel, "_transferDecoder", None) is not None  # for as long as it does not pause
+    return Standing.IDLE if is_between_requests or is_sending_a_body else Standing.UNPROVEN
 
 
 class GuardedConnection(ProtocolWrapper):
@@ -143,8 +157,7 @@ def guard_transport(created: tuple[Any, Any], transport: Any) -> tuple[Any, Any]
     factory, worker = created[0], transport.worker
     kind = _kind_of(worker, transport.config)
     within_s = JOIN_WITHIN_S if kind == "client" else NODE_WITHIN_S
-    most = MOST_CLIENTS if kind == "client" else MOST_NODES
-    factory.newcomers = NewcomersGuard(kind, most, within_s, worker._reactor, transport.log)
+    factory.newcomers = NewcomersGuard(kind, MOST[kind], within_s, worker._reactor, transport.log)
     site = getattr(factory, "_web_factory", factory)
     if getattr(site, "timeOut", within_s) is None:  # between the requests of an HTTP client; not said by the operator
         site.timeOut = within_s

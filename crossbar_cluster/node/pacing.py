@@ -36,6 +36,10 @@ HEAVY_S = 1.0
 READS = 32
 #: Of a batch of messages, which come in one, at once.
 BATCH_BYTES = 1024
+#: Of one message of whoever has no session: no HELLO is larger, and decoding takes time that nobody has asked for.
+BEFORE_JOINING_BYTES = 128 * 1024
+
+MESSAGE_TOO_BIG = 1009  # RFC 6455, section 7.4.1
 
 # Why a connection is not read now.
 LANE = 1  #: others have their turn
@@ -251,6 +255,9 @@ class PacedWebSocket:
         return True
 
     def onMessage(self: Any, payload: bytes, isBinary: bool) -> None:
+        if len(payload) > BEFORE_JOINING_BYTES and _is_without_session(self):
+            self.sendCloseFrame(MESSAGE_TOO_BIG, b"no HELLO is as large as that", False)
+            return
         if len(payload) > BATCH_BYTES and getattr(self._serializer._serializer, "_batched", False):
             self._batch = pieces(payload, binary=isBinary, most_bytes=BATCH_BYTES)
             self._batch_is_binary = isBinary
@@ -314,6 +321,9 @@ class PacedRawSocket:
 
     def stringReceived(self: Any, payload: bytes) -> None:
         self._received += 1
+        if len(payload) > BEFORE_JOINING_BYTES and _is_without_session(self):
+            self.transport.abortConnection()
+            return
         super().stringReceived(payload)  # type: ignore[misc]
         if perf_counter() >= self._until_s or (self.reading is not None and self.reading.held):
             self.paused = True
@@ -323,6 +333,11 @@ class PacedRawSocket:
             self.reading.end()
         super().connectionLost(reason)  # type: ignore[misc]
         forget_unsent(self.transport)
+
+
+def _is_without_session(protocol: Any) -> bool:
+    """Whether nobody has joined there. (A proxy's own connections to routers are not meant: those it has made.)"""
+    return getattr(protocol._session, "_session_id", None) is None
 
 
 def paced(factory: Any) -> Any:

@@ -83,7 +83,7 @@ def clock():
 def few(monkeypatch):
     from crossbar_cluster.node import newcomers
 
-    monkeypatch.setattr(newcomers, "MOST_NODES", 3)
+    monkeypatch.setitem(newcomers.MOST, "inner", 3)
 
 
 def over_rawsocket():
@@ -183,3 +183,49 @@ def test_an_operators_own_timeout_of_http_stays(clock):
     site = Site(Resource404(SimpleNamespace(get_template=lambda name: None), b""), client_timeout=7)
     Port(site, clock, "client", "proxy")
     assert site.timeOut == 7
+
+
+@pytest.mark.parametrize("worker_type", ["proxy", "router"])
+def test_what_speaks_no_wamp_stays_once_it_has_shaken_hands(clock, worker_type):
+    """Such as a WebSocket that a web service passes on to another server."""
+    from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+
+    factory = WebSocketServerFactory("ws://127.0.0.1:1/ws", reactor=clock)
+    factory.protocol = WebSocketServerProtocol
+    port = Port(factory, clock, "client", worker_type)
+    silent, passed_on = port.connect(), port.connect()
+    passed_on.send(
+        b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    assert b" 101 " in passed_on.transport.value()
+    clock.advance(31)
+    assert silent.closed and not passed_on.closed
+
+
+def test_mqtt_clients_stay_once_they_have_joined(clock):
+    from crossbar.bridge.mqtt.wamp import WampMQTTServerProtocol
+    from twisted.internet.protocol import Factory
+
+    class Mqtt(WampMQTTServerProtocol):
+        def connectionMade(self, ignoreHandshake=False):
+            self._wamp_session = SimpleNamespace(_session_id=None)
+
+    port = Port(Factory.forProtocol(lambda: Mqtt(clock)), clock, "client", "proxy")
+    silent, joined = port.connect(), port.connect()
+    joined.protocol.wrappedProtocol._wamp_session._session_id = 1
+    clock.advance(31)
+    assert silent.closed and not joined.closed
+
+
+def test_whoever_is_about_to_join_does_not_give_way_to_those_who_say_nothing(clock, few):
+    """All clients of all proxies come at once when a router is back: to end those that came first ends them all."""
+    port = Port(over_rawsocket(), clock)
+    joining = [port.connect().send(RAWSOCKET_HELLO) for _ in range(2)]
+    for connection in joining:
+        connection.session._pending_auth = object()
+    silent = [port.connect() for _ in range(4)]
+    assert not any(connection.closed for connection in joining)
+    assert [connection.closed for connection in silent] == [True, True, True, False]
+    clock.advance(16)
+    assert all(connection.closed for connection in joining), "but not for ever"

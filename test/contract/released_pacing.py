@@ -258,3 +258,39 @@ def test_nothing_is_lost_or_comes_twice_however_it_is_cut_and_held(connect, cloc
         turn(clock)
     assert connection.got == [0, *numbers]
     assert connection.is_read
+
+
+# -- before there is a session ---------------------------------------------------------------------------------------
+
+
+def large(connection, size_bytes):
+    """A message of about that size, framed."""
+    payload = CBORSerializer().serialize(Publish(1, "a.b", args=["x" * size_bytes]))[0]
+    if connection.is_websocket:
+        return bytes([0x82, 0x80 | 127]) + len(payload).to_bytes(8, "big") + bytes(4) + payload
+    return len(payload).to_bytes(4, "big") + payload
+
+
+@pytest.mark.parametrize("is_websocket", [True, False])
+def test_a_message_that_is_larger_than_any_hello_is_not_even_read_of_whoever_has_no_session(is_websocket, time):
+    """To decode it would take as long as a large message takes."""
+    connection = Connection(is_websocket, time)
+    decoded = []
+    connection.protocol._serializer.unserialize = decoded.append
+    connection.protocol.dataReceived(large(connection, pacing.BEFORE_JOINING_BYTES))
+    assert not decoded and not connection.got
+    if is_websocket:
+        assert (
+            bytes([0x88]) in connection.transport.value() and (1009).to_bytes(2, "big") in connection.transport.value()
+        )
+    else:
+        assert connection.transport.disconnected
+
+
+@pytest.mark.parametrize("is_websocket", [True, False])
+def test_whoever_has_joined_may_say_as_much_as_the_service_takes(is_websocket, time, clock):
+    connection = Connection(is_websocket, time)
+    connection.session._session_id = 1
+    connection.protocol.dataReceived(large(connection, 2 * pacing.BEFORE_JOINING_BYTES))
+    clock.pump([TURN] * 3)
+    assert connection.got == [1]

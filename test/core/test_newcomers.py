@@ -74,5 +74,7 @@ def test_never_more_than_there_may_be_and_never_one_with_a_session(standings):
     newcomers = Newcomers(20, WITHIN_S, lambda who: standings[who])
     for who in range(len(standings)):
         closed = newcomers.came(who, 0.0)
-        assert closed is None or standings[closed] in (Standing.UNPROVEN, Standing.IDLE)
+        assert closed is None or standings[closed] in (Standing.UNPROVEN, Standing.IDLE, Standing.JOINING)
+        if closed is not None and standings[closed] is Standing.JOINING:
+            assert not {standings[kept] for kept in newcomers._until_s} & {Standing.UNPROVEN, Standing.IDLE}
         assert sum(standings[kept] is not Standing.BUSY for kept in newcomers._until_s) <= 20
