@@ -1,11 +1,13 @@
 """A master that is given its key: it has the same one again when it has lost its disk, and its nodes know it.
 
-Called before the node's key files are read; nothing happens where they are there already.
+Called before the node's key files are read; nothing happens where they are there already. As a program, with the node's
+directory: the same before the node starts, for whoever has to show its public key by then.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -102,3 +104,15 @@ def _compare(own: Path, given: str, file: str, log: Any) -> None:
             file=file,
             given=given,
         )
+
+
+def _main(cbdir: str) -> None:
+    import txaio
+
+    txaio.use_twisted()
+    txaio.start_logging(out=sys.stdout, level="info")
+    take_given_key(cbdir, txaio.make_logger())
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1])
