@@ -23,8 +23,19 @@ from crossbar_cluster.node.settings import UNPROVEN_MASTERS, InvalidSetting
 METHOD = "cryptosign"
 
 
+#: What whoever is refused is told: not what this node knows, nor where from.
+REFUSAL = "this node does not take you for its master"
+
+
 class NotProven(Exception):
-    """Whoever answers does not prove to be the node's master. The message says why, and what to do."""
+    """Whoever answers does not prove to be the node's master. Its text goes out, in the ABORT.
+
+    :ivar why: for this node's operator, and what to do.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(REFUSAL)
+        self.why = why
 
 
 @dataclass

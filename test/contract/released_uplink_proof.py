@@ -186,6 +186,20 @@ def test_what_is_no_proof_of_the_key_gets_no_signature(node, tmp_path, made):
     assert "does not prove to be this node's master" in line
 
 
+def test_who_is_refused_is_not_told_what_the_node_knows(node, tmp_path, monkeypatch):
+    remember(str(tmp_path), public(MASTER))
+    stranger, silent = node(), node()
+    assert stranger.challenged(proof_of(OTHER, stranger)) is None
+    assert not silent.welcomed()
+    monkeypatch.setenv("CROSSBAR_CLUSTER_MASTER_KEY", str(tmp_path / "secret path"))
+    troubled = node()
+    assert troubled.challenged(proof_of(OTHER, troubled)) is None
+    for refused in (stranger, silent, troubled):
+        [abort] = [said for said in refused.transport.sent if isinstance(said, message.Abort)]
+        assert abort.message == "this node does not take you for its master"
+        assert refused.told() != []
+
+
 def test_a_proof_that_was_recorded_is_of_no_use(node, tmp_path):
     remember(str(tmp_path), public(MASTER))
     recorded = proof_of(MASTER, node())
