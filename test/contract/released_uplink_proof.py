@@ -279,6 +279,22 @@ def test_an_operators_word_counts_before_what_the_node_has_met(tmp_path):
     assert known_master(cbdir, environ).source == "file", "a token of before says nothing of the master"
 
 
+@pytest.mark.parametrize("token", [None, "short", ""])
+def test_a_node_whose_token_cannot_be_used_knows_its_master_by_its_file(node, tmp_path, monkeypatch, token):
+    file = tmp_path / "token"
+    if token is not None:
+        file.write_text(token)
+    monkeypatch.setenv("CROSSBAR_CLUSTER_PAIRING_TOKEN_FILE", str(file))
+    unknowing = node()
+    assert unknowing.challenged(proof_of(MASTER, unknowing)) is None, "the token may say who it is"
+    assert "CROSSBAR_CLUSTER_PAIRING_TOKEN_FILE" in unknowing.told()[0]
+    remember(str(tmp_path), public(MASTER))
+    paired = node()
+    assert paired.challenged(proof_of(MASTER, paired)) and paired.welcomed()
+    stranger = node()
+    assert stranger.challenged(proof_of(OTHER, stranger)) is None
+
+
 def test_a_file_that_is_to_name_the_master_and_is_not_there_yet_is_waited_for(node, tmp_path, monkeypatch):
     monkeypatch.setenv("CROSSBAR_CLUSTER_MASTER_KEY", str(tmp_path / "shown" / "key.pub"))
     early = node()
