@@ -284,9 +284,13 @@ def can_wait(runner: Any, reason: str, message: str | None) -> bool:
     return reason in (UNPAIRED, ALREADY_CONNECTED)
 
 
-def tell_distrusted(runner: Any, log: Any, why: str) -> None:
-    """Whoever answers to a node's runner does not prove to be its master."""
-    METRICS.count(UPLINK_IMPOSTORS)
+def tell_distrusted(runner: Any, log: Any, why: str, impostor: bool = True) -> None:
+    """Whoever answers to a node's runner does not prove to be its master.
+
+    :param impostor: it is not the node's own trouble that this is so.
+    """
+    if impostor:
+        METRICS.count(UPLINK_IMPOSTORS)
     if isinstance(runner, Uplink):
         runner.distrusted(why)
     else:

@@ -295,6 +295,22 @@ def test_a_node_whose_token_cannot_be_used_knows_its_master_by_its_file(node, tm
     assert stranger.challenged(proof_of(OTHER, stranger)) is None
 
 
+def test_only_a_proof_that_does_not_hold_counts_as_an_impostor(node, tmp_path, monkeypatch):
+    def counted():
+        return sum(value for _, value in METRICS.collect()[UPLINK_IMPOSTORS.name])
+
+    monkeypatch.setenv("CROSSBAR_CLUSTER_MASTER_KEY", str(tmp_path / "not there yet"))
+    METRICS.begin(UPLINK_IMPOSTORS)
+    before = counted()
+    early = node()
+    assert early.challenged(proof_of(MASTER, early)) is None and early.told()
+    assert counted() == before, "that is the node's own trouble"
+    monkeypatch.setenv("CROSSBAR_CLUSTER_MASTER_KEY", public(MASTER))
+    stranger = node()
+    assert stranger.challenged(proof_of(OTHER, stranger)) is None
+    assert counted() == before + 1
+
+
 def test_a_file_that_is_to_name_the_master_and_is_not_there_yet_is_waited_for(node, tmp_path, monkeypatch):
     monkeypatch.setenv("CROSSBAR_CLUSTER_MASTER_KEY", str(tmp_path / "shown" / "key.pub"))
     early = node()

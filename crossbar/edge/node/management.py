@@ -119,7 +119,7 @@ class MasterKnowingSession:
         try:
             self._introduction.check(challenge.method, challenge.extra)
         except NotProven as e:
-            tell_distrusted(self._runner, self.log, e.why)
+            tell_distrusted(self._runner, self.log, e.why, impostor=not e.own_trouble)
             raise
         return super().onChallenge(challenge)
 
