@@ -49,7 +49,7 @@ def known_master(cbdir: str, environ: Mapping[str, str] | None = None) -> KnownM
     if configured := environ.get(VARIABLE, "").strip():
         return KnownMaster(_configured(configured), "variable")
     try:
-        if keys := _keys_of_token(environ):
+        if keys := _keys_of_token(cbdir, environ):
             return KnownMaster(keys, "pairing token")
     except InvalidSetting:  # a node that is paired already needs no token
         if (kept := _of_files(cbdir)).keys:
@@ -105,14 +105,21 @@ def _configured(value: str) -> frozenset[str]:
         raise InvalidSetting(f"{VARIABLE}: {shown!r} cannot be used: {e}") from None
 
 
-def _keys_of_token(environ: Mapping[str, str]) -> frozenset[str]:
+def _keys_of_token(cbdir: str, environ: Mapping[str, str]) -> frozenset[str]:
+    """The keys that the tokens carry; where one of them carries none, that of the node's own file as well."""
     if not pairing_offer.has_token(environ):
         return frozenset()
     try:
         text = Path(environ[pairing_offer.VARIABLE].strip()).read_text(encoding="utf-8")
-        return master_keys_of(parse_tokens(text))
+        tokens = parse_tokens(text)
     except (InvalidToken, OSError, UnicodeDecodeError) as e:
         raise InvalidSetting(f"{pairing_offer.VARIABLE}: the master's key cannot be read there: {e}") from None
+    keys = master_keys_of(tokens)
+    if keys and not all(master_keys_of([token]) for token in tokens):
+        with contextlib.suppress(InvalidSetting):
+            if kept := _tag(Path(cbdir) / FILE, KEY_TAG):
+                keys |= {kept}
+    return keys
 
 
 def _tag(file: Path, tag: str) -> str | None:

@@ -279,6 +279,23 @@ def test_an_operators_word_counts_before_what_the_node_has_met(tmp_path):
     assert known_master(cbdir, environ).source == "file", "a token of before says nothing of the master"
 
 
+def test_beside_a_token_of_before_the_key_that_the_node_has_kept_counts_as_well(tmp_path):
+    """While the master's key is being changed, and the old token says nothing of the old key."""
+    cbdir, token = str(tmp_path), tmp_path / "token"
+    environ = {"CROSSBAR_CLUSTER_PAIRING_TOKEN_FILE": str(token)}
+    new, before, old = with_master_key("n" * 32, public(OTHER)), "b" * 40, with_master_key("o" * 32, public(NODE))
+    token.write_text(f"{new}\n{before}\n")
+    assert known_master(cbdir, environ).keys == {public(OTHER)}
+    remember(cbdir, public(MASTER))
+    known = known_master(cbdir, environ)
+    assert (known.keys, known.source) == ({public(OTHER), public(MASTER)}, "pairing token")
+    token.write_text(f"{new}\n{old}\n")
+    assert known_master(cbdir, environ).keys == {public(OTHER), public(NODE)}, "the tokens say it all"
+    token.write_text(f"{new}\n{before}\n")
+    (tmp_path / "master.pub").write_text("nonsense")
+    assert known_master(cbdir, environ).keys == {public(OTHER)}
+
+
 @pytest.mark.parametrize("token", [None, "short", ""])
 def test_a_node_whose_token_cannot_be_used_knows_its_master_by_its_file(node, tmp_path, monkeypatch, token):
     file = tmp_path / "token"
