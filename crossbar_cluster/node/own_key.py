@@ -98,7 +98,9 @@ def _compare(own: Path, given: str, file: str, log: Any) -> None:
     if has != given:
         log.warn(
             "This node keeps its own key {key}, in {own}, although {file} gives it {given}: nodes whose pairing token "
-            "carries that one take it for somebody else.",
+            "carries that one take it for somebody else. Unless the key is being changed: if {file} is of a Secret "
+            "(crossbar-master), delete that Secret, or replace it by this node's own key.priv. To take the key that is "
+            "given instead: delete key.priv and key.pub beside it, and restart.",
             key=has,
             own=str(own),
             file=file,

@@ -298,7 +298,8 @@ def test_a_master_keeps_the_key_that_it_has_and_says_so(tmp_path, monkeypatch):
     master = released_master(Log())
     master.load_keys(str(cbdir))
     assert public_key_of(master) != public
-    assert public in master.log.matching("keeps its own key")[0]
+    [line] = master.log.matching("keeps its own key")
+    assert public in line and "delete that Secret, or replace it by this node's own key.priv" in line
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "private-key-ed25519: ab"])
