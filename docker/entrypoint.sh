@@ -3,6 +3,11 @@
 # crossbar-cluster is run as it is.
 set -eu
 
+# both files: who lacks the public one only has it made anew from the private one
+make_keys() {
+    [ -e "$CROSSBAR_DIR/key.priv" ] && [ -e "$CROSSBAR_DIR/key.pub" ] || crossbar "$1" keys --cbdir="$CROSSBAR_DIR" >/dev/null
+}
+
 [ "${1:-}" != crossbar-cluster ] || exec "$@"
 
 case "${1:-} ${2:-}" in
@@ -12,12 +17,13 @@ case "${1:-} ${2:-}" in
     [ -e "$CROSSBAR_DIR/config.json" ] || cp /opt/crossbar/share/master.json "$CROSSBAR_DIR/config.json"
     # by this public key nodes know their master
     if [ -n "${CROSSBAR_CLUSTER_SHOW_KEY_IN:-}" ]; then
-        [ -e "$CROSSBAR_DIR/key.priv" ] || crossbar master keys --cbdir="$CROSSBAR_DIR" >/dev/null
+        [ -z "${CROSSBAR_CLUSTER_KEY_FILE:-}" ] || python3 -m crossbar_cluster.node.own_key "$CROSSBAR_DIR"
+        make_keys master
         cp "$CROSSBAR_DIR/key.pub" "$CROSSBAR_CLUSTER_SHOW_KEY_IN/key.pub"
     fi
     ;;
 "edge start")
-    [ -e "$CROSSBAR_DIR/key.priv" ] || crossbar edge keys --cbdir="$CROSSBAR_DIR" >/dev/null
+    make_keys edge
     # to be paired: the public key, and never the private one, goes where the master looks for those of new nodes
     if [ -n "${CROSSBAR_CLUSTER_SHOW_KEY_IN:-}" ]; then
         shown=$CROSSBAR_CLUSTER_SHOW_KEY_IN/${CROSSBAR_NODE_ID:-$(hostname)}

@@ -23,8 +23,20 @@ from crossbar_cluster.node.settings import UNPROVEN_MASTERS, InvalidSetting
 METHOD = "cryptosign"
 
 
+#: What whoever is refused is told: not what this node knows, nor where from.
+REFUSAL = "this node does not take you for its master"
+
+
 class NotProven(Exception):
-    """Whoever answers does not prove to be the node's master. The message says why, and what to do."""
+    """Whoever answers does not prove to be the node's master. Its text goes out, in the ABORT.
+
+    :ivar why: for this node's operator, and what to do.
+    :ivar own_trouble: it may be the master: this node cannot find out.
+    """
+
+    def __init__(self, why: str, own_trouble: bool = False) -> None:
+        super().__init__(REFUSAL)
+        self.why, self.own_trouble = why, own_trouble
 
 
 @dataclass
@@ -69,7 +81,8 @@ class Introduction:
 
     def _check(self, method: str, extra: Any) -> None:
         if self._trouble:
-            raise NotProven(f"this node cannot find out whom to take for its master: {self._trouble}")
+            why = f"this node cannot find out whom to take for its master: {self._trouble}"
+            raise NotProven(why, own_trouble=True)
         if method != METHOD:
             raise NotProven(f"it asks for {method!r}, which is none of a master's questions")
         try:

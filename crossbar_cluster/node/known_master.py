@@ -2,7 +2,8 @@
 
 Read anew at every connect, so that an operator's word counts at once. In this order, and the first that says anything
 decides: the variable, the pairing token, the node's own file (of the first use, or of an operator's), the activation
-file. Who has none of these takes the first master that proves a key, and keeps that key in its file.
+file. A token that cannot be read says nothing where there is one of these files. Who has none of all these takes the
+first master that proves a key, and keeps that key in its file.
 """
 
 from __future__ import annotations
@@ -47,8 +48,18 @@ def known_master(cbdir: str, environ: Mapping[str, str] | None = None) -> KnownM
     environ = os.environ if environ is None else environ
     if configured := environ.get(VARIABLE, "").strip():
         return KnownMaster(_configured(configured), "variable")
-    if keys := _keys_of_token(environ):
-        return KnownMaster(keys, "pairing token")
+    try:
+        if keys := _keys_of_token(cbdir, environ):
+            return KnownMaster(keys, "pairing token")
+    except InvalidSetting:  # a node that is paired already needs no token
+        if (kept := _of_files(cbdir)).keys:
+            return kept
+        raise
+    return _of_files(cbdir)
+
+
+def _of_files(cbdir: str) -> KnownMaster:
+    """What the node's directory says. :raises InvalidSetting: a file of it says something else."""
     for file, tag, source in ((FILE, KEY_TAG, "file"), (ACTIVATION_FILE, MASTER_TAG, "activation file")):
         if key := _tag(Path(cbdir) / file, tag):
             return KnownMaster(frozenset({key}), source)
@@ -94,14 +105,21 @@ def _configured(value: str) -> frozenset[str]:
         raise InvalidSetting(f"{VARIABLE}: {shown!r} cannot be used: {e}") from None
 
 
-def _keys_of_token(environ: Mapping[str, str]) -> frozenset[str]:
+def _keys_of_token(cbdir: str, environ: Mapping[str, str]) -> frozenset[str]:
+    """The keys that the tokens carry; where one of them carries none, that of the node's own file as well."""
     if not pairing_offer.has_token(environ):
         return frozenset()
     try:
         text = Path(environ[pairing_offer.VARIABLE].strip()).read_text(encoding="utf-8")
-        return master_keys_of(parse_tokens(text))
+        tokens = parse_tokens(text)
     except (InvalidToken, OSError, UnicodeDecodeError) as e:
         raise InvalidSetting(f"{pairing_offer.VARIABLE}: the master's key cannot be read there: {e}") from None
+    keys = master_keys_of(tokens)
+    if keys and not all(master_keys_of([token]) for token in tokens):
+        with contextlib.suppress(InvalidSetting):
+            if kept := _tag(Path(cbdir) / FILE, KEY_TAG):
+                keys |= {kept}
+    return keys
 
 
 def _tag(file: Path, tag: str) -> str | None:

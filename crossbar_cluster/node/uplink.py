@@ -49,6 +49,7 @@ DELAY_AT_MOST_S = 5.0
 DELAY_GROWTH = 1.5
 JITTER = 0.2  #: share of the delay, either way
 CONNECT_WITHIN_S = 5.0
+JOIN_WITHIN_S = 15.0  #: from the connection until a session has joined
 REMIND_AFTER_S = 60.0
 TROUBLE_AT_MOST = 300  #: characters of why a connection fails
 MESSAGE_AT_MOST = 2**20  #: bytes, as the release's listener takes them
@@ -107,6 +108,7 @@ class Uplink:
         self._told = Seldom(REMIND_AFTER_S)  # what the operator was told
         self._session: Any = None
         self._service: ClientService | None = None
+        self._joining: Any = None  # IDelayedCall: ends the present connection, unless a session joins
 
     # -- what the release's node calls ------------------------------------------------------------------------------
 
@@ -132,6 +134,7 @@ class Uplink:
         """The session has joined: the master is there, and knows the node."""
         if self._told.forget():
             self.log.info("Joined the master at {url}", url=self.address.url)
+        self._cancel_joining()
         self._joined = True
         self.joined_s = self.reactor.seconds()
         self.backoff.reset()
@@ -156,12 +159,29 @@ class Uplink:
         connecting.addErrback(self._note)
         return connecting
 
+    def connected(self, protocol: Any) -> None:
+        """Whoever answers has a limited time to let the node in. :param protocol: of the connection to it."""
+        self._cancel_joining()
+        self._joining = self.reactor.callLater(JOIN_WITHIN_S, self._not_joined, protocol)
+
+    def _not_joined(self, protocol: Any) -> None:
+        self._joining = None
+        self._trouble = f"it did not let this node in within {JOIN_WITHIN_S:.0f} s"
+        if protocol.transport is not None:
+            protocol.transport.abortConnection()
+
+    def _cancel_joining(self) -> None:
+        if self._joining is not None:
+            self._joining.cancel()
+            self._joining = None
+
     def _note(self, failure: Any) -> Any:
         self._trouble = _in_one_line(failure)
         return failure
 
     def _pause_s(self) -> float:
         """An attempt has failed or a connection ended: say so once, choose the next address. :returns: seconds."""
+        self._cancel_joining()
         if self._joined:
             self._joined = False
             self.log.warn("The connection to the master at {url} is lost: connecting again", url=self.address.url)
@@ -264,9 +284,13 @@ def can_wait(runner: Any, reason: str, message: str | None) -> bool:
     return reason in (UNPAIRED, ALREADY_CONNECTED)
 
 
-def tell_distrusted(runner: Any, log: Any, why: str) -> None:
-    """Whoever answers to a node's runner does not prove to be its master."""
-    METRICS.count(UPLINK_IMPOSTORS)
+def tell_distrusted(runner: Any, log: Any, why: str, impostor: bool = True) -> None:
+    """Whoever answers to a node's runner does not prove to be its master.
+
+    :param impostor: it is not the node's own trouble that this is so.
+    """
+    if impostor:
+        METRICS.count(UPLINK_IMPOSTORS)
     if isinstance(runner, Uplink):
         runner.distrusted(why)
     else:
@@ -339,4 +363,6 @@ class _Protocols(Factory):
         self._uplink = uplink
 
     def buildProtocol(self, addr: Any) -> Any:
-        return self._uplink.address.factory.buildProtocol(addr)
+        protocol = self._uplink.address.factory.buildProtocol(addr)
+        self._uplink.connected(protocol)
+        return protocol

@@ -298,7 +298,8 @@ def test_a_master_keeps_the_key_that_it_has_and_says_so(tmp_path, monkeypatch):
     master = released_master(Log())
     master.load_keys(str(cbdir))
     assert public_key_of(master) != public
-    assert public in master.log.matching("keeps its own key")[0]
+    [line] = master.log.matching("keeps its own key")
+    assert public in line and "delete that Secret, or replace it by this node's own key.priv" in line
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "private-key-ed25519: ab"])
@@ -307,6 +308,53 @@ def test_a_master_does_not_start_with_another_key_than_it_is_given(tmp_path, mon
     with pytest.raises(SystemExit, match="CROSSBAR_CLUSTER_KEY_FILE"):
         released_master(Log()).load_keys(str(cbdir))
     assert not (cbdir / "key.priv").exists()
+
+
+BROKEN = {
+    "another's public key": (r"public-key-ed25519: .*", "public-key-ed25519: " + "ab" * 32, "public key"),
+    "no public key": (r"public-key-ed25519: .*\n", "", "public-key-ed25519"),
+    "a short private key": (r"private-key-ed25519: .*", "private-key-ed25519: abcd", "private-key-ed25519"),
+    "no creator": (r"creator: .*\n", "", "creator"),
+    "no created-at": (r"created-at: .*\n", "", "created-at"),
+    "no machine-id": (r"machine-id: .*\n", "", "machine-id"),
+    "no title": (r"\A.*\n\n", "", "title line"),
+    "another tag": (r"creator:", "maker: me\ncreator:", "maker"),
+    "a tag twice": (r"creator:", "creator: me\ncreator:", "creator"),
+    "no tag": (r"creator:", "words\ncreator:", "line 3"),
+    "another's address": (r"public-adr-eth: .*", "public-adr-eth: 0x" + "ab" * 20, "public-adr-eth"),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_given_key_that_the_release_would_not_load_is_not_put_in_place(tmp_path, monkeypatch, how):
+    import re
+
+    cbdir, public = given(tmp_path, monkeypatch)
+    file = tmp_path / "given" / "key.priv"
+    good = file.read_text()
+    pattern, instead, wrong = BROKEN[how]
+    file.write_text(re.sub(pattern, instead, good, count=1))
+    assert file.read_text() != good
+    with pytest.raises(SystemExit) as refused:
+        released_master(Log()).load_keys(str(cbdir))
+    said = str(refused.value)
+    assert str(file) in said and wrong in said and str(cbdir) not in said, said
+    assert list(cbdir.iterdir()) == []
+    file.write_text(good)  # put right
+    master = released_master(Log())
+    master.load_keys(str(cbdir))
+    assert public_key_of(master) == public
+
+
+def test_a_given_key_is_not_taken_beside_the_public_key_of_another(tmp_path, monkeypatch):
+    from crossbar.common.key import _maybe_generate_node_key
+
+    cbdir, _ = given(tmp_path, monkeypatch)
+    _maybe_generate_node_key(str(cbdir))
+    (cbdir / "key.priv").unlink()
+    with pytest.raises(SystemExit, match=r"key\.pub is there"):
+        released_master(Log()).load_keys(str(cbdir))
+    assert [file.name for file in cbdir.iterdir()] == ["key.pub"]
 
 
 def test_a_master_that_is_given_none_makes_one(tmp_path, monkeypatch):

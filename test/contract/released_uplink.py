@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import pytest
 from autobahn.twisted.wamp import ApplicationRunner
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError, ConnectionRefusedError
+from twisted.internet.error import ConnectError, ConnectionDone, ConnectionRefusedError
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from crossbar_cluster.node.uplink import Backoff, Uplink, can_wait, tell_joined, uplink_in_place_of
@@ -71,10 +73,19 @@ class Addresses:
     def connect(self, url, factory):
         self.tried.append((self._reactor.seconds(), url))
         self.connecting.append(Deferred())
+        self.factory = factory
         return self.connecting[-1]
 
     def refuse(self):
         self.connecting[-1].errback(ConnectionRefusedError())
+
+    def accept(self, uplink):
+        """Connect, as to somebody who never says anything. :returns: its transport and protocol."""
+        uplink.address.factory = SimpleNamespace(buildProtocol=lambda addr: Protocol())
+        protocol, transport = self.factory.buildProtocol(None), StringTransport()
+        protocol.makeConnection(transport)
+        self.connecting[-1].callback(protocol)
+        return transport, protocol
 
 
 def made(*urls):
@@ -131,6 +142,29 @@ def test_the_environments_address_is_tried_in_turn_until_something_has_joined():
     addresses.refuse()
     reactor.advance(5)
     assert addresses.tried[-1][1] == FILE
+
+
+def test_who_accepts_the_connection_and_never_lets_the_node_in_does_not_hold_it():
+    uplink, addresses, reactor, log = made(FILE, ENV)
+    transport, protocol = addresses.accept(uplink)
+    reactor.advance(14.9)
+    assert not transport.disconnecting and not log.lines
+    reactor.advance(0.2)
+    assert transport.disconnecting
+    protocol.connectionLost(Failure(ConnectionDone()))
+    assert "does not answer (it did not let this node in within 15 s)" in log.lines[0] and FILE in log.lines[0]
+    reactor.advance(5)
+    assert [url for _, url in addresses.tried] == [FILE, ENV]
+
+    transport, protocol = addresses.accept(uplink)
+    tell_joined(uplink)
+    reactor.advance(60)
+    assert not transport.disconnecting, "who has let the node in has all the time that it likes"
+    protocol.connectionLost(Failure(ConnectionDone()))
+    reactor.advance(5)
+    transport, protocol = addresses.accept(uplink)
+    protocol.connectionLost(Failure(ConnectionDone()))
+    assert not reactor.getDelayedCalls()[1:], "only the next attempt is waited for"
 
 
 def test_an_unpaired_node_is_told_of_with_its_key_and_what_to_do():

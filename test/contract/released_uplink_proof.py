@@ -186,6 +186,20 @@ def test_what_is_no_proof_of_the_key_gets_no_signature(node, tmp_path, made):
     assert "does not prove to be this node's master" in line
 
 
+def test_who_is_refused_is_not_told_what_the_node_knows(node, tmp_path, monkeypatch):
+    remember(str(tmp_path), public(MASTER))
+    stranger, silent = node(), node()
+    assert stranger.challenged(proof_of(OTHER, stranger)) is None
+    assert not silent.welcomed()
+    monkeypatch.setenv("CROSSBAR_CLUSTER_MASTER_KEY", str(tmp_path / "secret path"))
+    troubled = node()
+    assert troubled.challenged(proof_of(OTHER, troubled)) is None
+    for refused in (stranger, silent, troubled):
+        [abort] = [said for said in refused.transport.sent if isinstance(said, message.Abort)]
+        assert abort.message == "this node does not take you for its master"
+        assert refused.told() != []
+
+
 def test_a_proof_that_was_recorded_is_of_no_use(node, tmp_path):
     remember(str(tmp_path), public(MASTER))
     recorded = proof_of(MASTER, node())
@@ -263,6 +277,55 @@ def test_an_operators_word_counts_before_what_the_node_has_met(tmp_path):
     token.write_text("s" * 40)
     del environ["CROSSBAR_CLUSTER_MASTER_KEY"]
     assert known_master(cbdir, environ).source == "file", "a token of before says nothing of the master"
+
+
+def test_beside_a_token_of_before_the_key_that_the_node_has_kept_counts_as_well(tmp_path):
+    """While the master's key is being changed, and the old token says nothing of the old key."""
+    cbdir, token = str(tmp_path), tmp_path / "token"
+    environ = {"CROSSBAR_CLUSTER_PAIRING_TOKEN_FILE": str(token)}
+    new, before, old = with_master_key("n" * 32, public(OTHER)), "b" * 40, with_master_key("o" * 32, public(NODE))
+    token.write_text(f"{new}\n{before}\n")
+    assert known_master(cbdir, environ).keys == {public(OTHER)}
+    remember(cbdir, public(MASTER))
+    known = known_master(cbdir, environ)
+    assert (known.keys, known.source) == ({public(OTHER), public(MASTER)}, "pairing token")
+    token.write_text(f"{new}\n{old}\n")
+    assert known_master(cbdir, environ).keys == {public(OTHER), public(NODE)}, "the tokens say it all"
+    token.write_text(f"{new}\n{before}\n")
+    (tmp_path / "master.pub").write_text("nonsense")
+    assert known_master(cbdir, environ).keys == {public(OTHER)}
+
+
+@pytest.mark.parametrize("token", [None, "short", ""])
+def test_a_node_whose_token_cannot_be_used_knows_its_master_by_its_file(node, tmp_path, monkeypatch, token):
+    file = tmp_path / "token"
+    if token is not None:
+        file.write_text(token)
+    monkeypatch.setenv("CROSSBAR_CLUSTER_PAIRING_TOKEN_FILE", str(file))
+    unknowing = node()
+    assert unknowing.challenged(proof_of(MASTER, unknowing)) is None, "the token may say who it is"
+    assert "CROSSBAR_CLUSTER_PAIRING_TOKEN_FILE" in unknowing.told()[0]
+    remember(str(tmp_path), public(MASTER))
+    paired = node()
+    assert paired.challenged(proof_of(MASTER, paired)) and paired.welcomed()
+    stranger = node()
+    assert stranger.challenged(proof_of(OTHER, stranger)) is None
+
+
+def test_only_a_proof_that_does_not_hold_counts_as_an_impostor(node, tmp_path, monkeypatch):
+    def counted():
+        return sum(value for _, value in METRICS.collect()[UPLINK_IMPOSTORS.name])
+
+    monkeypatch.setenv("CROSSBAR_CLUSTER_MASTER_KEY", str(tmp_path / "not there yet"))
+    METRICS.begin(UPLINK_IMPOSTORS)
+    before = counted()
+    early = node()
+    assert early.challenged(proof_of(MASTER, early)) is None and early.told()
+    assert counted() == before, "that is the node's own trouble"
+    monkeypatch.setenv("CROSSBAR_CLUSTER_MASTER_KEY", public(MASTER))
+    stranger = node()
+    assert stranger.challenged(proof_of(OTHER, stranger)) is None
+    assert counted() == before + 1
 
 
 def test_a_file_that_is_to_name_the_master_and_is_not_there_yet_is_waited_for(node, tmp_path, monkeypatch):

@@ -119,20 +119,22 @@ class MasterKnowingSession:
         try:
             self._introduction.check(challenge.method, challenge.extra)
         except NotProven as e:
-            tell_distrusted(self._runner, self.log, str(e))
+            tell_distrusted(self._runner, self.log, e.why, impostor=not e.own_trouble)
             raise
         return super().onChallenge(challenge)
 
     def onWelcome(self, welcome):
         from twisted.internet import reactor
 
+        from crossbar_cluster.node.introduction import REFUSAL
         from crossbar_cluster.node.uplink import tell_distrusted
 
         why = self._introduction.welcomed()
-        if why:
-            tell_distrusted(self._runner, self.log, why)
-            reactor.callLater(0, self.disconnect)  # after the ABORT; Autobahn leaves the connection open
-        return why
+        if not why:
+            return None
+        tell_distrusted(self._runner, self.log, why)
+        reactor.callLater(0, self.disconnect)  # after the ABORT; Autobahn leaves the connection open
+        return REFUSAL
 
     def onJoin(self, details):
         self._introduction.joined()
