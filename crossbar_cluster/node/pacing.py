@@ -241,6 +241,11 @@ class PacedWebSocket:
     def count(self: Any) -> int:
         return self.trafficStats.incomingWebSocketMessages  # type: ignore[no-any-return]
 
+    @property
+    def message_bytes(self: Any) -> int:
+        """The size of the message, or batch, that is being handled; of one that was compressed, when it is not."""
+        return self.message_data_total_length  # type: ignore[no-any-return]
+
     def _next_of_batch(self: Any) -> bool:
         """Handle a piece of a batch. :returns: whether there was one."""
         piece = next(self._batch, None)
@@ -287,6 +292,7 @@ class PacedRawSocket:
     reading: Reading | None = None
     _until_s = 0.0
     _received = 0
+    message_bytes = 0  #: of the message that is being handled
     _arrived = b""  #: and not looked at yet
 
     def dataReceived(self: Any, data: bytes) -> None:
@@ -314,6 +320,7 @@ class PacedRawSocket:
 
     def stringReceived(self: Any, payload: bytes) -> None:
         self._received += 1
+        self.message_bytes = len(payload)
         super().stringReceived(payload)  # type: ignore[misc]
         if perf_counter() >= self._until_s or (self.reading is not None and self.reading.held):
             self.paused = True
