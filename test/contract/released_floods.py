@@ -193,6 +193,30 @@ def test_the_last_of_too_many_is_seen_to(master):
     assert loop.began_s > began and not master.plane.inbox._later
 
 
+def test_of_two_kinds_of_reports_the_last_of_each_is_seen_to(master):
+    cluster_of(master)
+    ended = []
+    master.plane.presence.something_ended = ended.append
+    for kind in ("registration", "ended"):
+        for _ in range(FLOOD):
+            report(master, kind)
+    ended.clear()
+    master.runs(3)
+    assert ended == ["proxy1"]
+
+
+def test_a_report_that_waits_is_of_the_session_that_the_node_has_by_then(master):
+    cluster_of(master)
+    for _ in range(FLOOD):
+        report(master, "registration")
+    master.joins("proxy1", 9)
+    master.leaves(2)
+    looked_at = []
+    master.plane.look_at = lambda node, quiet_s, *, is_news: looked_at.append((node.name, is_news))
+    master.runs(3)
+    assert ("proxy1", True) in looked_at
+
+
 def test_a_node_is_asked_for_its_workers_one_call_at_a_time(master):
     from twisted.internet.defer import Deferred
 
