@@ -76,7 +76,7 @@ class HeartbeatLogs:
 
     def _delete(self, entries: list[_Entry]) -> int:
         """Delete them, or as many of them as a database that is full to its last pages lets go at once."""
-        for number in (len(entries), len(entries) // 10, 1):
+        for number in (len(entries), max(1, len(entries) // 10), 1):
             try:
                 if entries:
                     with self._db.begin(write=True) as txn:

@@ -53,7 +53,8 @@ class Inbox:
         self._heartbeats = heartbeats
         self._reactor = reactor
         self._intake = Intake(TAKEN, log)
-        self._later: dict[str, Any] = {}  #: nodes (authid) that are looked at soon -> delayed call
+        self._later: dict[tuple[str, str], Any] = {}
+        #: nodes (authid) that are looked at soon, and for what -> delayed call
         self._unreachable = Seldom(UNREACHABLE_EACH_S)
 
     def stop(self) -> None:
@@ -80,21 +81,21 @@ class Inbox:
         """A session has registered a procedure. Most of them are no node's."""
         node = self._presence.authid_of(session)
         if node is not None:
-            self._see_to(node, "registrations", lambda: self._presence.registered(session))
+            self._see_to(node, "registrations", self._presence.registered)
 
     def something_ended(self, node: str) -> None:
         """A node (authid) has reported that something on it, maybe a worker, has ended."""
-        self._see_to(node, "events", lambda: self._presence.something_ended(node))
+        self._see_to(node, "events", self._presence.something_ended)
 
-    def _see_to(self, node: str, what: str, look: Callable[[], None]) -> None:
+    def _see_to(self, node: str, what: str, look: Callable[[str], None]) -> None:
         if self.takes(node, what):
-            look()
-        elif node not in self._later:  # too much of it; but none of it may be the last without being seen to
-            self._later[node] = self._reactor.callLater(LATER_S, self._look_later, node, look)
+            look(node)
+        elif (node, what) not in self._later:  # too much of it; but none of it may be the last without being seen to
+            self._later[node, what] = self._reactor.callLater(LATER_S, self._look_later, node, what, look)
 
-    def _look_later(self, node: str, look: Callable[[], None]) -> None:
-        del self._later[node]
-        look()
+    def _look_later(self, node: str, what: str, look: Callable[[str], None]) -> None:
+        del self._later[node, what]
+        look(node)
 
     def backend_unreachable(self, proxy: str, connection_id: str) -> None:
         """A proxy node (authid) has reported that it does not get through to a router worker.

@@ -15,6 +15,7 @@ from crossbar_cluster.core.metrics import DROPPED_OF_NODES, METRICS
 from crossbar_cluster.core.news import Seldom
 
 TOLD_EACH_S = 60.0
+BYTES = "bytes"
 #: What the router lets through.
 ROUTED: Mapping[str, Rate] = {
     "heartbeats": Rate(100.0, 2000),
@@ -22,6 +23,8 @@ ROUTED: Mapping[str, Rate] = {
     "log lines": Rate(1000.0, 20_000),
     "registrations": Rate(100.0, 2000),
     "calls": Rate(100.0, 1000),
+    # of all of these: a heartbeat has a few kilobytes, a line a few hundred; no message has more than 1 MiB
+    BYTES: Rate(500_000.0, 4 * 2**20),
 }
 #: What is worked on. A node sends a heartbeat each 10 s, and one for each of its workers.
 TAKEN: Mapping[str, Rate] = {
@@ -41,9 +44,9 @@ class Intake:
         self._told = Seldom(TOLD_EACH_S)
         self._dropped_s: dict[tuple[str, str], float] = {}  #: when something of a node, of a kind, was last dropped
 
-    def takes(self, node: str, what: str, now_s: float) -> bool:
+    def takes(self, node: str, what: str, now_s: float, number: int = 1) -> bool:
         """Whether to do something with it; else it is dropped. :param what: a key of the rates."""
-        if self._budgets.take(node, what, now_s):
+        if self._budgets.take(node, what, now_s, number):
             return True
         METRICS.count(DROPPED_OF_NODES, what)
         self._dropped_s.pop((node, what), None)

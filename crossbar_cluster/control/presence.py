@@ -135,10 +135,9 @@ class NodePresence:
         authid = self._sessions.left(session, time.time_ns())
         return self._ended(authid) if authid else None
 
-    def registered(self, session: int) -> None:
-        """A session has registered a procedure: if it is a node's, it can be called now."""
-        authid = self._sessions.authid_of(session)
-        node = self._record_of(authid) if authid else None
+    def registered(self, authid: str) -> None:
+        """A node has registered a procedure: if it is still there, it can be called now."""
+        node = self._record_of(authid) if self.is_online(authid) else None
         if node:
             self._listener.look_at(node, QUIET_S, is_news=True)
             if node.oid in self._undiscovered:

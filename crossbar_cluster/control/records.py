@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 from cfxdb.mrealm import WorkerGroupStatus
 
+from crossbar_cluster.control.key_files import TooManyDirectories, key_files, read_text
 from crossbar_cluster.core.address import AddressClaim, InvalidAddress, parse_address
 from crossbar_cluster.core.keyfile import parse_tags
 
@@ -132,12 +133,12 @@ def address_in_key_file(pubkey: str, directory: str | None = None) -> AddressCla
     directory = directory or os.environ.get("CROSSBAR_WATCH_TO_PAIR", "").strip()
     if not directory:
         return None
-    folders = (Path(folder) for folder, _, files in os.walk(directory, followlinks=True) if "key.pub" in files)
-    for key_file in (folder / "key.pub" for folder in folders):
-        try:
-            tags = parse_tags(key_file.read_text(encoding="utf-8"))
-            if tags.get("public-key-ed25519") == pubkey and "node-cluster-ip" in tags:
-                return AddressClaim(parse_address(tags["node-cluster-ip"]), is_default=True)
-        except (OSError, UnicodeDecodeError, InvalidAddress):
-            continue
+    try:
+        for file in key_files(directory, lambda name: True):
+            with suppress(OSError, ValueError, InvalidAddress):
+                tags = parse_tags(read_text(file))
+                if tags.get("public-key-ed25519") == pubkey and "node-cluster-ip" in tags:
+                    return AddressClaim(parse_address(tags["node-cluster-ip"]), is_default=True)
+    except (OSError, TooManyDirectories):
+        pass
     return None

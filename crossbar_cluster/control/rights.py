@@ -7,9 +7,10 @@ allowed is `crossbar_cluster.core.rights`'s to say.
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from crossbar_cluster.control.authentication import NODE_ROLE
-from crossbar_cluster.control.intake import ROUTED, Intake
+from crossbar_cluster.control.intake import BYTES, ROUTED, Intake
 from crossbar_cluster.core.rights import kind_of, node_may
 
 MASTER = "master"
@@ -29,6 +30,7 @@ class NodeRights:
         self._realm = realm
         self._reactor = reactor
         self._paused: set[Any] = set()  #: connections that are not read from for a moment
+        self._charged: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  #: connection -> its last message that counts
         self._log = log
         self._intake = Intake(ROUTED, log)
         self._told: dict[str, set[tuple[str, str]]] = {}
@@ -40,12 +42,27 @@ class NodeRights:
         """
         authid = str(session._authid)
         allow = authorization["allow"] and node_may(session._authid, action, uri)
+        within = self._takes_bytes(authid, getattr(session, "_transport", None))
         if not allow:
             self._tell(authid, action, uri)
-        elif not self._intake.takes(authid, kind_of(action, uri), self._reactor.seconds()):
-            allow = False
+        elif within:
+            within = self._intake.takes(authid, kind_of(action, uri), self._reactor.seconds())
+        if not within:
             self._slow_down(session)
-        return {**authorization, "allow": allow, "cache": False}
+        return {**authorization, "allow": allow and within, "cache": False}
+
+    def _takes_bytes(self, authid: str, transport: Any) -> bool:
+        """Whether the message that is being handled is within the node's budget. All of a batch are asked about."""
+        size = getattr(transport, "message_bytes", 0)  # as it has come: nothing is serialized to know it
+        if not size:
+            return True
+        number = transport.count()
+        if self._charged.get(transport) == number:
+            return True
+        if not self._intake.takes(authid, BYTES, self._reactor.seconds(), size):
+            return False
+        self._charged[transport] = number
+        return True
 
     def _slow_down(self, session: Any) -> None:
         """Read nothing from a session for a moment: to look at what is dropped takes its time as well."""

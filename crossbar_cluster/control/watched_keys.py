@@ -11,23 +11,21 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 from cfxdb.mrealm import Node
 
+from crossbar_cluster.control.key_files import TooManyDirectories, key_files, read_text
 from crossbar_cluster.control.node_names import NameTaken, refuse_taken_name
 from crossbar_cluster.core.keyfile import parse_tags
 from crossbar_cluster.core.master_key import KEY_TAG, MASTER_TAG, is_key
 from crossbar_cluster.core.news import News
 from crossbar_cluster.core.rights import is_node_name
 
-KEY_FILE, ACTIVATION_FILE = "key.pub", "key.activate"
+ACTIVATION_FILE = "key.activate"
 LOOK_EVERY_S = 10.0
-FILE_AT_MOST = 2**16  #: bytes
-DIRECTORIES_AT_MOST = 10_000  #: below the one that is watched: a node that fills it up is not to stop the master
 
 
 class Unusable(Exception):
@@ -95,21 +93,13 @@ class WatchedKeys:
 
     def _files(self) -> Iterator[str]:
         """All key files, in the order of their names, so that of two with one name the same one is always first."""
-        watched, found = self._watched, 0
+        directory = str(self._watched.directory)
         try:
-            inner = sorted(e.path for e in os.scandir(watched.directory) if e.is_dir() and self._counts(e.name))
+            yield from key_files(directory, self._counts)
         except OSError as e:
-            self._problems.append(f"{watched.directory}: it cannot be read: {e}")
-            return
-        walked = (step for directory in inner for step in os.walk(directory))
-        for directory, subdirectories, files in islice(walked, DIRECTORIES_AT_MOST):
-            found += 1
-            subdirectories.sort()
-            file = os.path.join(directory, KEY_FILE)
-            if KEY_FILE in files and os.path.isfile(file):
-                yield file
-        if found == DIRECTORIES_AT_MOST:
-            self._problems.append(f"{watched.directory}: what lies behind {found} directories is not looked at")
+            self._problems.append(f"{directory}: it cannot be read: {e}")
+        except TooManyDirectories as e:
+            self._problems.append(f"{directory}: {e}")
 
     def _counts(self, name: str) -> bool:
         return self._watched.pattern is None or re.match(self._watched.pattern, name) is not None
@@ -165,12 +155,11 @@ class WatchedKeys:
 def read(file: str) -> ShownKey:
     """Read a key file. :raises Unusable:"""
     try:
-        with open(file, encoding="utf-8") as opened:
-            text = opened.read(FILE_AT_MOST + 1)
+        text = read_text(file)
     except (OSError, UnicodeDecodeError) as e:
         raise Unusable(f"it cannot be read: {e}") from None
-    if len(text) > FILE_AT_MOST:
-        raise Unusable(f"it is longer than {FILE_AT_MOST} bytes")
+    except ValueError as e:
+        raise Unusable(str(e)) from None
     tags = parse_tags(text)
     pubkey, name = tags.get(KEY_TAG, "").lower(), tags.get("node-authid")
     if not is_key(pubkey):

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from twisted.internet.defer import Deferred, DeferredList
 
+from crossbar_cluster.control.configuration import Configuration
 from crossbar_cluster.control.nodes import NodeCallFailed
 from crossbar_cluster.control.router_worker import RouterReconciler
 from crossbar_cluster.core.proxy import ObservedProxy
@@ -33,6 +34,7 @@ class Plane(Protocol):
 
     reactor: Any
     log: Any
+    configuration: Configuration
 
     @property
     def reconcilers(self) -> Mapping[WorkerKey, Any]:
@@ -61,11 +63,11 @@ class Witnesses:
         await self._ask(router for router in routers if self._plane.is_online(router.key.node_oid))
         self._guests = {r.key: self._guests[r.key] for r in routers if r.key in self._guests}
         hosts = {guest: r for r in routers for guest in self._guests.get(r.key, (0.0, ()))[1]}
-        users = {c: r for r in self._plane.reconcilers.values() for c in _used(r.observed)}
+        users = self._users(away)
         silent = min(routers, key=self._answered_s, default=None)
         signs: dict[str, Sign] = {}
         for name, since_s in away.items():
-            user = next((users[c] for c in users if c.startswith(connection_id(name, ""))), None)
+            user = users.get(name)
             if name in hosts:
                 signs[name] = Sign(f"{_title(hosts[name])} has clients of it", seen=True)
             elif user is not None:
@@ -73,6 +75,23 @@ class Witnesses:
             elif silent is not None and self._answered_s(silent) < since_s:
                 signs[name] = Sign(f"{_title(silent)} cannot be asked whether it has clients of it", seen=False)
         return signs
+
+    def _users(self, away: Iterable[str]) -> dict[str, Any]:
+        """Nodes (authid) -> a proxy worker that has clients on a router worker there."""
+        reconcilers = self._plane.reconcilers.values()
+        known = {connection_id(r.node, r.key.worker): r.node for r in reconcilers if isinstance(r, RouterReconciler)}
+        # the longest first: the name of a node can be the beginning of another's
+        names = sorted({*away, *self._plane.configuration.peers}, key=len, reverse=True)
+        users: dict[str, Any] = {}
+        for proxy in reconcilers:
+            told = getattr(proxy.observed, "identities", None) or {}
+            for used in _used(proxy.observed):
+                router = told.get(used)
+                begins = (name for name in names if used.startswith(connection_id(name, "")))
+                node = router.node if router is not None else known.get(used) or next(begins, None)
+                if node is not None:
+                    users[node] = proxy
+        return users
 
     def _answered_s(self, router: RouterReconciler) -> float:
         return self._guests.get(router.key, (float("-inf"), ()))[0]

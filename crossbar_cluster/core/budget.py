@@ -24,12 +24,12 @@ class Budget:
         self._left = float(rate.at_once)
         self._at_s = now_s
 
-    def take(self, now_s: float) -> bool:
-        """Whether there is one left; then it is taken."""
+    def take(self, now_s: float, number: int = 1) -> bool:
+        """Whether there are so many left; then they are taken."""
         self._refill(now_s)
-        if self._left < 1.0:
+        if self._left < number:
             return False
-        self._left -= 1.0
+        self._left -= number
         return True
 
     def wait_s(self, now_s: float) -> float:
@@ -63,15 +63,15 @@ class Budgets:
     def __len__(self) -> int:
         return len(self._budgets)
 
-    def take(self, who: Hashable, what: str, now_s: float) -> bool:
-        """Whether there is one left of theirs; then it is taken."""
+    def take(self, who: Hashable, what: str, now_s: float, number: int = 1) -> bool:
+        """Whether there are so many left of theirs; then they are taken."""
         key = (who, what)
         budget = self._budgets.pop(key, None)
         if budget is None:
             budget = Budget(self._rates[what], now_s)
             self._make_room(now_s)
         self._budgets[key] = budget  # last: it is the one that was asked for most recently
-        return budget.take(now_s)
+        return budget.take(now_s, number)
 
     def tidy(self, now_s: float) -> None:
         """Forget those that are full."""

@@ -201,7 +201,7 @@ DROPPED_OF_NODES = Metric(
     "Messages of nodes that were too many and have been dropped, by what they were.",
     ("master",),
     ("kind",),
-    begins=_each("heartbeats", "events", "log lines", "registrations", "calls"),
+    begins=_each("heartbeats", "events", "log lines", "registrations", "calls", "bytes"),
 )
 NODES_LIMITED = Metric(
     f"{PREFIX}nodes_limited",

@@ -14,6 +14,7 @@ master notices its end.)
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 from autobahn.wamp.exception import ApplicationError
@@ -120,14 +121,15 @@ class CallsToWorkers:
         self._of_heartbeat = OneAtATime(ANSWER_WITHIN_S, reactor)
         self._at_most = AtMost(CALLS_AT_MOST)
 
-    def call(self, procedure: str, call: Callable[[], Any]) -> Any:
+    def call(self, procedure: str, call: Callable[[], Any], *, has_arguments: bool) -> Any:
         """Make a call of the node's own router. :raises ApplicationError: of a worker that has not answered others."""
         parts = procedure.split(".")
         if parts[:2] != ["crossbar", "worker"] or len(parts) < WORKER_PARTS:
             return call()
         worker = parts[2]
-        if parts[-1] in OF_HEARTBEATS:
-            return self._of_heartbeat.ask(procedure, call).addErrback(_unavailable, procedure)
+        if parts[-1] in OF_HEARTBEATS and not has_arguments:  # as heartbeats ask
+            answer: Deferred[Any] = self._of_heartbeat.ask(procedure, call)
+            return answer.addCallbacks(deepcopy, _unavailable, errbackArgs=(procedure,))  # who asked may change it
         try:
             return self._at_most.make(worker, call)
         except TooMany:

@@ -245,6 +245,11 @@ class PacedWebSocket:
     def count(self: Any) -> int:
         return self.trafficStats.incomingWebSocketMessages  # type: ignore[no-any-return]
 
+    @property
+    def message_bytes(self: Any) -> int:
+        """The size of the message, or batch, that is being handled; of one that was compressed, when it is not."""
+        return self.message_data_total_length  # type: ignore[no-any-return]
+
     def _next_of_batch(self: Any) -> bool:
         """Handle a piece of a batch. :returns: whether there was one."""
         piece = next(self._batch, None)
@@ -294,6 +299,7 @@ class PacedRawSocket:
     reading: Reading | None = None
     _until_s = 0.0
     _received = 0
+    message_bytes = 0  #: of the message that is being handled
     _arrived = b""  #: and not looked at yet
 
     def dataReceived(self: Any, data: bytes) -> None:
@@ -324,6 +330,7 @@ class PacedRawSocket:
         if len(payload) > BEFORE_JOINING_BYTES and _is_without_session(self):
             self.transport.abortConnection()
             return
+        self.message_bytes = len(payload)
         super().stringReceived(payload)  # type: ignore[misc]
         if perf_counter() >= self._until_s or (self.reading is not None and self.reading.held):
             self.paused = True

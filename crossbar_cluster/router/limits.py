@@ -1,9 +1,9 @@
 """How much clients may have on a realm of this router: what one of them may have, and all of them together.
 
-A client's own limits are those of its web service: its proxy sends them with the client's HELLO (`core.limits`). Links,
-and what runs within the router, have none: what they hold, they hold for clients that have been counted. WAMP has no
-word for a limit, so a request beyond it is answered with an ERROR of our own, which libraries take for the failure of
-that request and of nothing else.
+A client's own limits are those of its web service: its proxy sends them with the client's HELLO (`core.limits`). Nodes
+have the default ones on a master. Links, and what runs within the router, have none: what they hold, they hold for
+clients that have been counted. WAMP has no word for a limit, so a request beyond it is answered with an ERROR of our
+own, which libraries take for the failure of that request and of nothing else.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from crossbar_cluster.router.backlogs import bound_backlog
 
 LIMIT_EXCEEDED = "crossbar.error.limit_exceeded"
 TOLD_EACH_S = 60.0
+OF_NODES = SessionLimits()
 
 
 class RealmLimits:
@@ -43,9 +44,14 @@ class RealmLimits:
     def joined(self, session: Any) -> None:
         """A session is about to be attached."""
         claim = client_of(session)
-        session._cluster_limits = claim.limits if claim is not None else None
+        session._cluster_limits = claim.limits if claim is not None else self._of_node(session)
         if claim is not None or linked_worker_of(session) is not None:
             bound_backlog(self._router, session, is_link=claim is None)
+
+    def _of_node(self, session: Any) -> SessionLimits | None:
+        """The limits of a node on a management realm of a master; None: it is none."""
+        role = self._router._roles.get(session._authrole)
+        return OF_NODES if getattr(role, "_rights", None) is not None else None  # see `control.rights`
 
     def authorizing(self, session: Any, decision: Deferred[Any]) -> Deferred[Any]:
         """A request of a session is decided later (by a dynamic authorizer): it counts as what it asks for."""

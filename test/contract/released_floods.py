@@ -193,6 +193,30 @@ def test_the_last_of_too_many_is_seen_to(master):
     assert loop.began_s > began and not master.plane.inbox._later
 
 
+def test_of_two_kinds_of_reports_the_last_of_each_is_seen_to(master):
+    cluster_of(master)
+    ended = []
+    master.plane.presence.something_ended = ended.append
+    for kind in ("registration", "ended"):
+        for _ in range(FLOOD):
+            report(master, kind)
+    ended.clear()
+    master.runs(3)
+    assert ended == ["proxy1"]
+
+
+def test_a_report_that_waits_is_of_the_session_that_the_node_has_by_then(master):
+    cluster_of(master)
+    for _ in range(FLOOD):
+        report(master, "registration")
+    master.joins("proxy1", 9)
+    master.leaves(2)
+    looked_at = []
+    master.plane.look_at = lambda node, quiet_s, *, is_news: looked_at.append((node.name, is_news))
+    master.runs(3)
+    assert ("proxy1", True) in looked_at
+
+
 def test_a_node_is_asked_for_its_workers_one_call_at_a_time(master):
     from twisted.internet.defer import Deferred
 
@@ -286,3 +310,45 @@ def test_a_connection_that_has_ended_is_not_read_again():
     connection.connected = False
     clock.advance(60.0)
     assert not connection.read and not of_nodes._paused
+
+
+def test_the_router_lets_so_many_bytes_of_a_node_through_in_however_few_messages():
+    from crossbar_cluster.control.rights import PAUSE_S, NodeRights
+
+    clock, told = Clock(), []
+    of_nodes = NodeRights("default", SimpleNamespace(warn=lambda text, **v: told.append(text.format(**v))), clock)
+
+    class Transport:
+        """That of a node's session: the message that is being handled has so many bytes, and is its so manieth."""
+
+        message_bytes, number = 0, 0
+
+        def __init__(self):
+            self.transport = Connection()
+
+        def count(self):
+            return self.number
+
+    def publishes(transport, node, size, uri="crossbarfabriccenter.node.on_heartbeat", times=1):
+        """A message; ``times``: a batch of so many."""
+        transport.message_bytes, transport.number = size, transport.number + 1
+        session = SimpleNamespace(_authid=node, _transport=transport)
+        allowed = [of_nodes.restrict({"allow": True}, session, uri, "publish")["allow"] for _ in range(times)]
+        return sum(allowed)
+
+    one, two = Transport(), Transport()
+    passed = sum(publishes(one, "node1", 2**20) for _ in range(20))
+    assert 1 <= passed <= 4 and not one.transport.read
+    assert len(told) == 1 and "node1 sends more bytes than its master takes" in told[0]
+    clock.advance(PAUSE_S)
+    assert one.transport.read
+    assert sum(publishes(two, "node2", 10_000) for _ in range(200)) == 200, "another is let through"
+    for _ in range(60):
+        clock.advance(1.0)
+    assert publishes(one, "node1", 2**20)
+    assert publishes(one, "node1", 2**19, times=300) == 300, "a batch is counted once"
+    assert publishes(one, "node1", 2**22, times=300) == 0
+    clock.advance(60.0)
+    for _ in range(20):  # what it may not do at all is no cheaper
+        publishes(one, "node1", 2**20, "crossbarfabriccenter.node.node2.x")
+    assert not one.transport.read

@@ -107,6 +107,24 @@ def test_a_router_that_a_proxy_still_has_clients_on_is_not_forgotten(master):
     assert "router2" not in master.names()
 
 
+@pytest.mark.parametrize("identified", [True, False])
+def test_a_node_is_not_taken_for_one_whose_name_begins_like_it(master, identified):
+    cluster_of(master)
+    proxy2 = master.node("proxy2")
+    web = master.web_cluster(proxy2)
+    master.node("router", by_token=True)
+    master.node("router_1")
+    master.joins("proxy2", 3)
+    used = "cnc_router_1_group_1"
+    life = {"node": "router_1", "worker": "group_1", "pubkey": None}
+    master.answers[f"proxy2.worker.cpw-{str(web).split('-')[0]}-0.get_proxy_snapshot"] = {
+        "transports": {}, "connections": {}, "routes": {}, "leaving": {used: ["realm1"]},
+        "routers": {used: life if identified else None},
+    }  # fmt: skip
+    master.runs(1.5 * HOUR, 5)
+    assert "router" not in master.names()
+
+
 def test_who_was_there_meanwhile_is_away_anew(master):
     _, proxy = cluster_of(master)
     master.answers[GUESTS] = []

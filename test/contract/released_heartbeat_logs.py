@@ -182,6 +182,21 @@ def test_a_purge_that_is_too_large_for_a_full_database_takes_smaller_steps(datab
     assert logs.purge_some(NOW, 30) == 30
 
 
+def test_a_purge_of_few_entries_takes_a_smaller_step_that_is_one(database, monkeypatch):
+    database.add(100, nodes=NODES[:1], workers=("w",))
+    begin, refused = database.begin, []
+
+    def begin_or_refuse(write=False):
+        if write and not refused:
+            refused.append(1)
+            raise zlmdb.lmdb.MapFullError("full")
+        return begin(write)
+
+    monkeypatch.setattr(database, "begin", begin_or_refuse)
+    logs = HeartbeatLogs(database, database.schema, 60)
+    assert logs.purge_some(NOW, 30) == 1, "0 would say that nothing is left"
+
+
 @pytest.mark.parametrize(
     ("value", "hours"), [(None, 24), ("", 24), (" ", 24), ("24", 24), ("0.5", 0.5), (" 1 ", 1), ("0", 0), ("1e3", 1000)]
 )

@@ -176,3 +176,23 @@ def test_so_many_calls_wait_for_a_worker_whoever_makes_them_and_others_are_calle
         waiting.callback(None)
     bridge.call("crossbar.worker.hung.get_status")
     assert len(bridge._to_workers._at_most) == 1
+
+
+def test_what_is_asked_at_once_is_answered_to_each_by_itself(bridge):
+    answers = []
+    for _ in range(2):
+        bridge.call("crossbar.worker.hung.get_process_monitor").addCallback(answers.append)
+    assert len(bridge.pending) == 1
+    bridge.pending[0].callback({"of": {}})
+    answers[0]["of"]["a"] = 1
+    assert answers[1] == {"of": {}}
+
+
+def test_what_is_asked_with_arguments_is_no_others_question(bridge):
+    answers = []
+    for realm in ("one", "two"):
+        bridge.call("crossbar.worker.hung.get_router_realm_stats", realm).addCallback(answers.append)
+    bridge.call("crossbar.worker.hung.get_router_realm_stats", id="three").addCallback(answers.append)
+    for number, waiting in enumerate(bridge.pending):
+        waiting.callback(number)
+    assert answers == [0, 1, 2]

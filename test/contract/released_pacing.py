@@ -176,6 +176,17 @@ def test_who_has_just_sent_much_waits_with_the_next_as_well_while_others_do(conn
     assert first.got == list(range(1, 21)) and len(second.got) == 100
 
 
+def test_it_is_known_how_large_the_message_is_that_is_handled(connect, clock):
+    connection, sizes = connect(), []
+    connection.session.when_got = lambda number: sizes.append(
+        (connection.protocol.count(), connection.protocol.message_bytes)
+    )
+    connection.send(1, 100_000)
+    clock.advance(1.0)
+    expected = [len(CBORSerializer().serialize(Publish(number, "a.b"))[0]) for number in (1, 100_000)]
+    assert sizes == [(1, expected[0]), (2, expected[1])]
+
+
 def test_a_link_has_a_whole_turn(time, clock):
     link = Connection(False, time)
     link.session._authrole = "rlink"

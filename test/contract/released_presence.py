@@ -79,10 +79,10 @@ def test_a_node_comes_and_goes():
     assert realm.take() == [("began", 1), ("look", "router1", True)]
     assert realm.presence.is_online("router1") and not realm.presence.is_discovered(OIDS["router1"])
     realm.callable = True
-    realm.presence.registered(1)
+    realm.presence.registered("router1")
     assert realm.take() == [("look", "router1", True), ("found", "router1", ["group_1", "byhand"], ["cpw-1-0"])]
     assert realm.presence.is_discovered(OIDS["router1"])
-    realm.presence.registered(1)
+    realm.presence.registered("router1")
     assert realm.take() == [("look", "router1", True)], "it is asked once"
     assert realm.presence.left(1) == OIDS["router1"]
     assert realm.take() == [("ended", 1)]
@@ -92,7 +92,7 @@ def test_a_node_comes_and_goes():
 def test_a_second_session_is_looked_at_and_its_end_is_not_the_nodes():
     realm = Realm()
     realm.presence.joined(1, "router1")
-    realm.presence.registered(1)
+    realm.presence.registered("router1")
     realm.take()
     assert realm.presence.joined(2, "router1") is None, "it was online"
     told = realm.take()
@@ -116,7 +116,7 @@ def test_who_is_not_paired_is_nobody():
     realm = Realm()
     assert realm.presence.joined(1, "stranger") is None
     realm.presence.something_ended("stranger")
-    realm.presence.registered(7)
+    realm.presence.registered("stranger")
     assert realm.take() == []
     assert realm.presence.left(1) is None
 

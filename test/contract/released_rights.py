@@ -6,7 +6,9 @@ import pytest
 from crossbar.master.node.roles import BUILTIN_ROLES
 
 from crossbar.router.router import RouterFactory
+from crossbar.router.session import RouterSession
 from crossbar_cluster.control.rights import REFUSALS_TOLD
+from crossbar_cluster.core.limits import SessionLimits
 
 OWN = "crossbarfabriccenter.node.node1."
 
@@ -61,3 +63,13 @@ def test_a_refusal_is_told_once_and_not_without_end():
     for number in range(2 * REFUSALS_TOLD):
         assert not allowed(router, "node2", f"{OWN}x{number}", "call")
     assert len(told) == REFUSALS_TOLD and "No more" in told[-1] and "No more" not in told[-2]
+
+
+@pytest.mark.parametrize(("personality", "limits"), [("master", SessionLimits()), ("edge", None)])
+def test_nodes_have_limits_on_a_masters_realm(personality, limits):
+    router = router_of(personality)
+    node = RouterSession(router._factory)
+    node._transport, node._router, node._session_id = SimpleNamespace(), router, 1
+    node._realm, node._authid, node._authrole, node._session_roles = "default", "node1", "node", {}
+    router.limits.joined(node)
+    assert node._cluster_limits == limits

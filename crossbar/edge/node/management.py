@@ -176,7 +176,8 @@ class TakingOverBridge:
         from crossbar_cluster.node.bridge import unless_starting
 
         call = super().call
-        called = self._to_workers.call(procedure, lambda: call(procedure, *args, **kwargs))
+        make, has_arguments = lambda: call(procedure, *args, **kwargs), bool(args or kwargs)
+        called = self._to_workers.call(procedure, make, has_arguments=has_arguments)
         return unless_starting(procedure, called)
 
     def _start_call_forwarding(self):
