@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from time import perf_counter
 from typing import Any, Protocol
 
 from autobahn.websocket.protocol import WebSocketProtocol
+from twisted.internet.error import ConnectionAborted
 
 from crossbar_cluster.core.batches import pieces
 from crossbar_cluster.core.limits import DEFAULTS
@@ -60,11 +61,13 @@ class Reading:
     """One connection, as far as it is read."""
 
     __slots__ = (
-        "_counted", "_counted_s", "_heavy_until_s", "_lane", "_protocol", "_rate", "_reads", "_tokens", "held",
+        "_counted", "_counted_s", "_ended", "_heavy_until_s", "_lane", "_protocol", "_rate", "_reads", "_tokens",
+        "held",
     )  # fmt: skip
 
     def __init__(self, protocol: Paced, lane: Lane) -> None:
         self._protocol: Paced | None = protocol  #: None: it has ended
+        self._ended: Callable[[], None] | None = None  #: it has, and this waits for what had been received of it
         self._lane = lane
         self.held = 0  #: reasons why nothing more of it is to be handled now; 0: there is none
         self._heavy_until_s = 0.0
@@ -110,11 +113,16 @@ class Reading:
             self.held |= LANE
             self._heavy_until_s = now_s + HEAVY_S
             return True
-        self._protocol.transport.resumeProducing()
+        if self._ended is not None:
+            self._close(self._ended)
+        else:
+            self._protocol.transport.resumeProducing()
         return False
 
     def hold(self, why: int = ROUTER) -> None:
         """Read no more of it until that is released."""
+        if self._ended is not None:
+            return
         if not self.held and self._protocol is not None:
             self._protocol.transport.pauseProducing()
         self.held |= why
@@ -126,13 +134,29 @@ class Reading:
             if not self.held and self._protocol is not None:
                 self._enter_lane(perf_counter())  # something may be left of what has arrived
 
-    def end(self) -> None:
-        """The connection has ended."""
-        self._protocol = None
+    def end(self, ended: Callable[[], None], *, is_aborted: bool) -> None:
+        """The connection has ended: what has been received of it, and waits, is a read's worth, and handled in turns.
+
+        :param ended: called after that.
+        :param is_aborted: by us: nothing more of it is handled.
+        """
+        if is_aborted or not self.held:
+            self._close(ended)
+            return
+        is_in_lane, self.held = self.held & LANE, LANE
+        self._ended = ended
+        if not is_in_lane:
+            self._lane.enter(self)
+
+    def _close(self, ended: Callable[[], None]) -> None:
+        self._protocol = self._ended = None
+        ended()
 
     def abort(self) -> None:
         """End the connection."""
-        if self._protocol is not None:
+        if self._ended is not None:
+            self._close(self._ended)
+        elif self._protocol is not None:
             self._protocol.transport.abortConnection()
 
     def _account(self) -> None:
@@ -143,7 +167,7 @@ class Reading:
         earned = (now_s - self._counted_s) * self._rate
         self._tokens = min(self._rate, self._tokens + earned) - (handled - self._counted)
         self._counted, self._counted_s = handled, now_s
-        if self._tokens < 0 and not self.held & RATE:
+        if self._tokens < 0 and not self.held & RATE and self._ended is None:
             METRICS.count(LIMITS_MET, "messages_per_s")
             self.hold(RATE)
             self._lane.later(-self._tokens / self._rate, self.release, RATE)
@@ -275,10 +299,7 @@ class PacedWebSocket:
         super().onAutoPingTimeout()  # type: ignore[misc]
 
     def connectionLost(self: Any, reason: Any) -> None:
-        if self.reading is not None:
-            self.reading.end()
-        super().connectionLost(reason)  # type: ignore[misc]
-        forget_unsent(self.transport)
+        _end(self, partial(super().connectionLost, reason), reason)  # type: ignore[misc]
 
 
 class PacedRawSocket:
@@ -319,10 +340,15 @@ class PacedRawSocket:
             self.paused = True
 
     def connectionLost(self: Any, reason: Any) -> None:
-        if self.reading is not None:
-            self.reading.end()
-        super().connectionLost(reason)  # type: ignore[misc]
-        forget_unsent(self.transport)
+        _end(self, partial(super().connectionLost, reason), reason)  # type: ignore[misc]
+
+
+def _end(protocol: Any, ended: Callable[[], None], reason: Any) -> None:
+    forget_unsent(protocol.transport)
+    if protocol.reading is None:
+        ended()
+    else:
+        protocol.reading.end(ended, is_aborted=reason.check(ConnectionAborted) is not None)
 
 
 def paced(factory: Any) -> Any:

@@ -3,12 +3,14 @@
 import random
 
 import pytest
-from autobahn.twisted import websocket
+from autobahn.twisted import websocket  # noqa: F401  it makes Autobahn use Twisted
 from autobahn.wamp.message import Publish
 from autobahn.wamp.serializer import CBORSerializer, JsonSerializer
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from txaio import make_logger
 
 from crossbar.router.protocol import WampRawSocketServerFactory, WampWebSocketServerFactory
@@ -43,6 +45,7 @@ class Session:
         self.time = time
         self.got = []
         self.when_got = lambda number: None
+        self.closed_after = None  # so many messages
 
     def onOpen(self, transport):
         pass
@@ -53,7 +56,7 @@ class Session:
         self.when_got(message.request)
 
     def onClose(self, was_clean):
-        pass
+        self.closed_after = len(self.got)
 
 
 class Connection:
@@ -212,13 +215,48 @@ def test_more_than_messages_per_s_is_read_later(connect, clock, time):
     assert connection.got == list(range(1, 41)) and connection.is_read
 
 
-def test_a_connection_that_ends_while_it_waits_is_forgotten(connect, clock):
+def test_what_has_been_received_of_a_connection_that_ends_is_handled_and_then_its_end(connect, clock):
+    numbers = list(range(1, 101))
+    flood = connect().send(*numbers)
+    flood.protocol.connectionLost(Failure(ConnectionDone()))
+    assert flood.session.closed_after is None and len(flood.got) == PER_SLICE, "in turns, as before"
+    for _ in range(6):
+        turn(clock)
+    assert flood.got == numbers and flood.session.closed_after == 100
+    assert not clock.getDelayedCalls()
+
+
+def test_and_what_was_held_back_for_its_router_or_will_be(connect, clock):
+    connection = connect()
+    reading = connection.send(0).protocol.reading
+    connection.session.when_got = lambda number: number in (2, 4) and reading.hold()
+    connection.send(1, 2, 3, 4, 5)
+    connection.protocol.connectionLost(Failure(ConnectionDone()))
+    turn(clock)
+    assert connection.got == [0, 1, 2, 3, 4, 5] and connection.session.closed_after == 6
+    assert not clock.getDelayedCalls()
+
+
+def test_but_not_of_one_that_we_have_ended(connect, clock):
     flood = connect().send(*range(1, 101))
-    flood.protocol.connectionLost(websocket.connectionDone)
-    had = list(flood.got)
+    flood.protocol.connectionLost(Failure(ConnectionAborted()))
+    assert flood.session.closed_after == PER_SLICE
     turn(clock)
     turn(clock)
-    assert flood.got == had
+    assert len(flood.got) == PER_SLICE
+    assert not clock.getDelayedCalls()
+
+
+def test_the_end_is_told_if_what_waits_cannot_be_handled(connect, clock):
+    flood = connect().send(*range(1, 101))
+    flood.protocol.connectionLost(Failure(ConnectionDone()))
+
+    def broken(until_s):
+        raise ValueError("oops")
+
+    flood.protocol.handle = broken
+    turn(clock)
+    assert flood.session.closed_after == PER_SLICE
     assert not clock.getDelayedCalls()
 
 
