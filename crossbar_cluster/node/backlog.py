@@ -30,6 +30,8 @@ LARGE_BYTES = 4 * 2**20
 _ACKED_AT = 120
 #: Who is too far behind is closed, and gone by then.
 DROPPED_WITHIN_S = 4.0
+#: Who is told to go is gone by then, however much of what it is being sent it has yet to take.
+LEAVE_WITHIN_S = 30.0
 
 
 class Backlog:
@@ -149,6 +151,26 @@ def untaken_bytes(tcp: Any) -> int:
     with suppress(OSError, AttributeError, ValueError):  # not a socket, or it has ended
         fcntl.ioctl(tcp.fileno(), termios.TIOCOUTQ, in_kernel)
     return unsent_bytes(tcp) + in_kernel[0]
+
+
+class Leaving:
+    """Whether who has been told to go still takes what it is being sent: then it has more time, but not for ever.
+
+    :param tcp: Twisted's TCP transport; made before the last word is written.
+    """
+
+    __slots__ = ("_acked", "_tcp", "_until_s", "_waited")
+
+    def __init__(self, tcp: Any) -> None:
+        self._tcp = tcp
+        self._until_s = tcp.reactor.seconds() + LEAVE_WITHIN_S
+        self._acked, self._waited = acked_bytes(tcp), untaken_bytes(tcp) > 0
+
+    def takes_more(self) -> bool:
+        """:returns: whether something waited for it at the last look, and it has taken some of that since."""
+        waited, before = self._waited, self._acked
+        self._acked, self._waited = acked_bytes(self._tcp), untaken_bytes(self._tcp) > 0
+        return waited and self._acked > before and bool(self._tcp.reactor.seconds() < self._until_s)
 
 
 def acked_bytes(tcp: Any) -> int:

@@ -25,7 +25,7 @@ from crossbar_cluster.core.batches import pieces
 from crossbar_cluster.core.limits import DEFAULTS
 from crossbar_cluster.core.metrics import LIMITS_MET, METRICS
 from crossbar_cluster.core.router import RLINK_ROLE
-from crossbar_cluster.node.backlog import acked_bytes, forget_unsent, tcp_of, untaken_bytes
+from crossbar_cluster.node.backlog import Leaving, acked_bytes, forget_unsent, tcp_of, untaken_bytes
 
 #: Of work for one connection, before others have their turn, seconds.
 SLICE_S = 0.002
@@ -239,6 +239,7 @@ class PacedWebSocket:
     _acked_bytes = 0  #: when a ping was sent, or was late last
     _batch: Iterator[bytes] | None = None  #: what is left of one that is being handled
     _batch_is_binary = False
+    _leaving: Leaving | None = None  #: we have told it to go
 
     def consumeData(self: Any) -> None:
         if self.reading is None:
@@ -297,6 +298,22 @@ class PacedWebSocket:
             )
             return
         super().onAutoPingTimeout()  # type: ignore[misc]
+
+    def sendCloseFrame(
+        self: Any, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
+    ) -> None:
+        if self._leaving is None and not isReply and (tcp := tcp_of(self.transport)) is not None:
+            self._leaving = Leaving(tcp)
+        super().sendCloseFrame(code, reasonUtf8, isReply)  # type: ignore[misc]
+
+    def onCloseHandshakeTimeout(self: Any) -> None:
+        """It has not answered our close in time. It may still be reading what came before."""
+        if self._leaving is not None and self._leaving.takes_more():
+            self.closeHandshakeTimeoutCall = self.factory._batched_timer.call_later(
+                self.closeHandshakeTimeout, self.onCloseHandshakeTimeout
+            )
+            return
+        super().onCloseHandshakeTimeout()  # type: ignore[misc]
 
     def connectionLost(self: Any, reason: Any) -> None:
         _end(self, partial(super().connectionLost, reason), reason)  # type: ignore[misc]

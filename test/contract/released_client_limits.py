@@ -14,6 +14,7 @@ from crossbar.master.cluster.webcluster import WebClusterManager
 from crossbar.router.protocol import WampWebSocketServerFactory
 from crossbar_cluster.core.limits import ClientLimits
 from crossbar_cluster.core.metrics import LIMITS_MET, METRICS
+from crossbar_cluster.node import backlog, pacing
 from crossbar_cluster.proxy.frontend import drop_within, limits_of
 
 
@@ -80,6 +81,64 @@ def test_who_does_not_go_is_reset():
     assert not tcp.aborted
     tcp.reactor.advance(0.2)
     assert tcp.aborted and times_met() == met + 1
+
+
+@pytest.fixture
+def taking(monkeypatch):
+    """What the kernel tells of who is told to go: acknowledged bytes, and those that are not."""
+    told = SimpleNamespace(acked=1000, untaken=0)
+    monkeypatch.setattr(backlog, "acked_bytes", lambda tcp: told.acked)
+    monkeypatch.setattr(backlog, "untaken_bytes", lambda tcp: told.untaken)
+    return told
+
+
+def test_but_not_while_it_takes_what_it_is_being_sent(taking):
+    tcp, met = Tcp(), times_met()
+    taking.untaken = 900
+    drop_within(SimpleNamespace(transport=tcp), 2.0)
+    for taking.acked, taking.untaken in ((1400, 500), (1900, 0)):
+        tcp.reactor.advance(2.0)
+        assert not tcp.aborted
+    taking.acked += 16  # it answers nothing
+    tcp.reactor.advance(2.0)
+    assert tcp.aborted and times_met() == met + 1
+    assert not tcp.reactor.getDelayedCalls()
+
+
+def test_nor_for_ever(taking):
+    tcp = Tcp()
+    taking.untaken = 10**9
+    drop_within(SimpleNamespace(transport=tcp), 2.0)
+    for _ in range(14):
+        taking.acked += 1
+        tcp.reactor.advance(2.0)
+        assert not tcp.aborted
+    taking.acked += 1
+    tcp.reactor.advance(2.0)
+    assert tcp.aborted
+
+
+def test_nor_if_all_that_it_takes_is_our_close(taking):
+    tcp = Tcp()
+    drop_within(SimpleNamespace(transport=tcp), 2.0)
+    taking.acked += 16
+    tcp.reactor.advance(2.0)
+    assert tcp.aborted
+
+
+def test_a_websocket_that_does_not_answer_our_close_is_left_to_take_what_it_is_being_sent(pinged, taking, monkeypatch):
+    protocol, timers = pinged
+    monkeypatch.setattr(pacing, "tcp_of", lambda transport: SimpleNamespace(reactor=Clock()))
+    protocol.state = protocol.STATE_OPEN
+    taking.untaken = 900
+    protocol.sendClose(1000, "bye")
+    for taking.acked in (1400, 1900):
+        delay_s, timed_out = timers.pop()
+        assert delay_s == 2
+        timed_out()
+        assert not protocol.transport.disconnected
+    timers.pop()[1]()
+    assert protocol.transport.disconnected and not timers
 
 
 def test_who_has_gone_is_left_alone():
