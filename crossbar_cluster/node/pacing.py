@@ -236,7 +236,7 @@ class PacedWebSocket:
     """For the release's server protocol of WebSocket."""
 
     reading: Reading | None = None
-    _acked_bytes = 0  #: when a ping was sent, or was late last
+    _acked_bytes, _received_bytes = 0, 0  #: when a ping was sent, or was late last
     _batch: Iterator[bytes] | None = None  #: what is left of one that is being handled
     _batch_is_binary = False
     _leaving: Leaving | None = None  #: we have told it to go
@@ -284,15 +284,18 @@ class PacedWebSocket:
 
     def _sendAutoPing(self: Any) -> None:
         self._acked_bytes = acked_bytes(tcp_of(self.transport))
+        self._received_bytes = self.trafficStats.incomingOctetsWireLevel
         super()._sendAutoPing()  # type: ignore[misc]
 
     def onAutoPingTimeout(self: Any) -> None:
-        """Not answered in time. It may be us who do not read, or it may still be reading what came before the ping."""
+        """Not answered in time. It may be us who do not read, or it may still be reading what came before the ping, or
+        be sending one large message: there is no answer within one."""
         tcp = tcp_of(self.transport)
-        acked = acked_bytes(tcp)
+        acked, received = acked_bytes(tcp), self.trafficStats.incomingOctetsWireLevel
         is_reading = acked > self._acked_bytes and untaken_bytes(tcp) > 0
-        if is_reading or (self.reading is not None and self.reading.held):
-            self._acked_bytes = acked
+        is_sending = received > self._received_bytes
+        if is_reading or is_sending or (self.reading is not None and self.reading.held):
+            self._acked_bytes, self._received_bytes = acked, received
             self.autoPingTimeoutCall = self.factory._batched_timer.call_later(
                 self.autoPingTimeout, self.onAutoPingTimeout
             )

@@ -203,6 +203,27 @@ def test_nor_while_it_reads_what_was_sent_before_the_ping(pinged, told):
     assert protocol.transport.disconnected, "it has taken nothing since"
 
 
+def test_nor_while_it_sends_one_large_message(pinged, told):
+    """Within which it cannot answer."""
+    protocol, timers = pinged
+    protocol.factory._factory = lambda: SimpleNamespace(onOpen=lambda transport: None, onClose=lambda was_clean: None)
+    protocol.dataReceived(
+        b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: wamp.2.cbor\r\n\r\n"
+    )
+    assert protocol.state == protocol.STATE_OPEN
+    protocol.dataReceived(bytes([0x82, 0xFE, 0xFF, 0xFF, 0, 0, 0, 0]) + b"begins")
+    protocol._sendAutoPing()
+    timers.clear()
+    for _ in range(3):
+        protocol.dataReceived(b"more")
+        protocol.onAutoPingTimeout()
+        assert not protocol.transport.disconnected
+    assert len(timers) == 3
+    protocol.onAutoPingTimeout()
+    assert protocol.transport.disconnected, "it has sent nothing since"
+
+
 def test_who_has_vanished_gets_no_more_time_for_a_ping_that_nobody_acknowledges(pinged, told):
     protocol, _ = pinged
     protocol._sendAutoPing()
