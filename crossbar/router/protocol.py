@@ -27,7 +27,7 @@ WEBSOCKET = Record(
 RAWSOCKET = Record(
     target=_RAWSOCKET,
     kind="subclass",
-    members=("dataReceived", "stringReceived", "connectionLost"),
+    members=("_on_handshake_complete", "dataReceived", "stringReceived", "connectionLost"),
     why="The same, at a router, of what a proxy passes on for a client.",
     retire="When Autobahn's RawSocket handles what it has received in turns with other work.",
 )

@@ -22,7 +22,6 @@ from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.error import ConnectionAborted
 
 from crossbar_cluster.core.batches import pieces
-from crossbar_cluster.core.limits import DEFAULTS
 from crossbar_cluster.core.metrics import LIMITS_MET, METRICS
 from crossbar_cluster.core.router import RLINK_ROLE
 from crossbar_cluster.node.backlog import Leaving, acked_bytes, forget_unsent, tcp_of, untaken_bytes
@@ -72,13 +71,15 @@ class Reading:
         self.held = 0  #: reasons why nothing more of it is to be handled now; 0: there is none
         self._heavy_until_s = 0.0
         self._reads = 0  #: since messages were counted
-        self._rate = DEFAULTS.messages_per_s
-        self._tokens = float(self._rate)
-        self._counted, self._counted_s = protocol.count(), perf_counter()
+        self._rate = 0  #: none: it is no client's
+        self._tokens = 0.0
+        self._counted, self._counted_s = 0, 0.0
 
     def limit(self, messages_per_s: int) -> None:
         """More messages than that are read later."""
-        self._rate = messages_per_s
+        if self._protocol is not None:
+            self._rate, self._tokens = messages_per_s, float(messages_per_s)
+            self._counted, self._counted_s = self._protocol.count(), perf_counter()
 
     def arrived(self) -> None:
         """Something has been read."""
@@ -160,9 +161,9 @@ class Reading:
             self._protocol.transport.abortConnection()
 
     def _account(self) -> None:
-        if self._protocol is None:
-            return
         self._reads = 0
+        if self._protocol is None or not self._rate:
+            return
         handled, now_s = self._protocol.count(), perf_counter()
         earned = (now_s - self._counted_s) * self._rate
         self._tokens = min(self._rate, self._tokens + earned) - (handled - self._counted)
@@ -330,13 +331,15 @@ class PacedRawSocket:
     _received = 0
     _arrived = b""  #: and not looked at yet
 
+    def _on_handshake_complete(self: Any) -> None:
+        self.reading = Reading(self, the_lane())
+        super()._on_handshake_complete()  # type: ignore[misc]
+
     def dataReceived(self: Any, data: bytes) -> None:
         if not self._handshake_complete:
             self._until_s = perf_counter() + SLICE_S
             super().dataReceived(data)  # type: ignore[misc]
             return
-        if self.reading is None:
-            self.reading = Reading(self, the_lane())
         self._arrived = data
         self.reading.arrived()
         if self._arrived:  # it waits

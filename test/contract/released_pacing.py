@@ -1,6 +1,7 @@
 """The released protocols, handling what has arrived in turns: all of it, in order, and nobody at others' cost."""
 
 import random
+import sys
 
 import pytest
 from autobahn.twisted import websocket  # noqa: F401  it makes Autobahn use Twisted
@@ -14,6 +15,8 @@ from twisted.python.failure import Failure
 from txaio import make_logger
 
 from crossbar.router.protocol import WampRawSocketServerFactory, WampWebSocketServerFactory
+from crossbar_cluster.core.limits import DEFAULTS
+from crossbar_cluster.core.metrics import LIMITS_MET, Metrics
 from crossbar_cluster.node import pacing
 from crossbar_cluster.node.pacing import SLICE_S, TURN_S, Lane
 
@@ -48,7 +51,7 @@ class Session:
         self.closed_after = None  # so many messages
 
     def onOpen(self, transport):
-        pass
+        self.reading_at_open = transport.reading
 
     def onMessage(self, message):
         self.time.now_s += EACH_S
@@ -213,6 +216,28 @@ def test_more_than_messages_per_s_is_read_later(connect, clock, time):
         if len(connection.got) < 40:
             assert not connection.is_read
     assert connection.got == list(range(1, 41)) and connection.is_read
+
+
+def test_messages_are_limited_of_clients_only(connect, clock, time, monkeypatch):
+    """A router serves many of them on a link, and a proxy's end of a connection to a router is no client."""
+    monkeypatch.setattr(pacing, "METRICS", Metrics())
+    other, client = connect(), connect().send(1)
+    client.protocol.reading.limit(10)
+    client.send(*range(2, 41))
+    numbers = list(range(DEFAULTS.messages_per_s + 1000))
+    monkeypatch.setattr(sys.modules[__name__], "EACH_S", 1e-6)
+    other.send(*numbers)
+    for _ in range(60):
+        turn(clock)
+    assert other.got == numbers and other.is_read
+    assert not client.is_read
+    assert pacing.METRICS.counted(LIMITS_MET) == {"messages_per_s": 1}
+
+
+def test_a_rawsocket_is_read_in_turns_as_soon_as_it_stands(time):
+    """Its first message may come with the handshake."""
+    connection = Connection(False, time)
+    assert connection.session.reading_at_open is not None
 
 
 def test_what_has_been_received_of_a_connection_that_ends_is_handled_and_then_its_end(connect, clock):
