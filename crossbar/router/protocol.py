@@ -10,7 +10,15 @@ _RAWSOCKET = "crossbar.router.protocol:WampRawSocketServerProtocol"
 WEBSOCKET = Record(
     target=_WEBSOCKET,
     kind="subclass",
-    members=("consumeData", "onMessage", "_sendAutoPing", "onAutoPingTimeout", "connectionLost"),
+    members=(
+        "consumeData",
+        "onMessage",
+        "_sendAutoPing",
+        "onAutoPingTimeout",
+        "sendCloseFrame",
+        "onCloseHandshakeTimeout",
+        "connectionLost",
+    ),
     why="All that a client has sent is handled in one go, while everybody else waits; a few that send in bulk take a "
     "proxy from all others. A client that is slow to read, or that is not read, is taken for one that is gone.",
     retire="When Autobahn's WebSocket handles what it has received in turns with other work.",
@@ -19,7 +27,7 @@ WEBSOCKET = Record(
 RAWSOCKET = Record(
     target=_RAWSOCKET,
     kind="subclass",
-    members=("dataReceived", "stringReceived", "connectionLost"),
+    members=("_on_handshake_complete", "dataReceived", "stringReceived", "connectionLost"),
     why="The same, at a router, of what a proxy passes on for a client.",
     retire="When Autobahn's RawSocket handles what it has received in turns with other work.",
 )

@@ -48,11 +48,16 @@ class SessionLimits:
 JOIN_WITHIN_S = 30.0
 
 
+#: Waits for a client that reads, but more slowly than it is sent to.
+MOST_UNSENT_BYTES = 64 * 2**20
+
+
 @dataclass(frozen=True)
 class ConnectionLimits:
     """What one client may do on its connection. Applied by the proxy."""
 
-    #: waiting for the client to read; no less than the largest message (16 MiB), which always goes alone
+    #: waiting for a client that takes nothing; no less than the largest message (16 MiB), which always goes alone. Who
+    #: goes on reading is closed beyond `MOST_UNSENT_BYTES`.
     unsent_bytes: int = 24 * 2**20
     messages_per_s: int = 20_000  #: sustained; more is read later, not refused
     leave_within_s: float = 2.0  #: to answer our closing of the connection

@@ -14,17 +14,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from time import perf_counter
 from typing import Any, Protocol
 
 from autobahn.websocket.protocol import WebSocketProtocol
+from twisted.internet.error import ConnectionAborted
 
 from crossbar_cluster.core.batches import pieces
-from crossbar_cluster.core.limits import DEFAULTS
 from crossbar_cluster.core.metrics import LIMITS_MET, METRICS
 from crossbar_cluster.core.router import RLINK_ROLE
-from crossbar_cluster.node.backlog import acked_bytes, forget_unsent, tcp_of, untaken_bytes
+from crossbar_cluster.node.backlog import Leaving, acked_bytes, forget_unsent, tcp_of, untaken_bytes
 
 #: Of work for one connection, before others have their turn, seconds.
 SLICE_S = 0.002
@@ -64,22 +64,26 @@ class Reading:
     """One connection, as far as it is read."""
 
     __slots__ = (
-        "_counted", "_counted_s", "_heavy_until_s", "_lane", "_protocol", "_rate", "_reads", "_tokens", "held",
+        "_counted", "_counted_s", "_ended", "_heavy_until_s", "_lane", "_protocol", "_rate", "_reads", "_tokens",
+        "held",
     )  # fmt: skip
 
     def __init__(self, protocol: Paced, lane: Lane) -> None:
         self._protocol: Paced | None = protocol  #: None: it has ended
+        self._ended: Callable[[], None] | None = None  #: it has, and this waits for what had been received of it
         self._lane = lane
         self.held = 0  #: reasons why nothing more of it is to be handled now; 0: there is none
         self._heavy_until_s = 0.0
         self._reads = 0  #: since messages were counted
-        self._rate = DEFAULTS.messages_per_s
-        self._tokens = float(self._rate)
-        self._counted, self._counted_s = protocol.count(), perf_counter()
+        self._rate = 0  #: none: it is no client's
+        self._tokens = 0.0
+        self._counted, self._counted_s = 0, 0.0
 
     def limit(self, messages_per_s: int) -> None:
         """More messages than that are read later."""
-        self._rate = messages_per_s
+        if self._protocol is not None:
+            self._rate, self._tokens = messages_per_s, float(messages_per_s)
+            self._counted, self._counted_s = self._protocol.count(), perf_counter()
 
     def arrived(self) -> None:
         """Something has been read."""
@@ -114,11 +118,16 @@ class Reading:
             self.held |= LANE
             self._heavy_until_s = now_s + HEAVY_S
             return True
-        self._protocol.transport.resumeProducing()
+        if self._ended is not None:
+            self._close(self._ended)
+        else:
+            self._protocol.transport.resumeProducing()
         return False
 
     def hold(self, why: int = ROUTER) -> None:
         """Read no more of it until that is released."""
+        if self._ended is not None:
+            return
         if not self.held and self._protocol is not None:
             self._protocol.transport.pauseProducing()
         self.held |= why
@@ -130,24 +139,40 @@ class Reading:
             if not self.held and self._protocol is not None:
                 self._enter_lane(perf_counter())  # something may be left of what has arrived
 
-    def end(self) -> None:
-        """The connection has ended."""
-        self._protocol = None
+    def end(self, ended: Callable[[], None], *, is_aborted: bool) -> None:
+        """The connection has ended: what has been received of it, and waits, is a read's worth, and handled in turns.
+
+        :param ended: called after that.
+        :param is_aborted: by us: nothing more of it is handled.
+        """
+        if is_aborted or not self.held:
+            self._close(ended)
+            return
+        is_in_lane, self.held = self.held & LANE, LANE
+        self._ended = ended
+        if not is_in_lane:
+            self._lane.enter(self)
+
+    def _close(self, ended: Callable[[], None]) -> None:
+        self._protocol = self._ended = None
+        ended()
 
     def abort(self) -> None:
         """End the connection."""
-        if self._protocol is not None:
+        if self._ended is not None:
+            self._close(self._ended)
+        elif self._protocol is not None:
             self._protocol.transport.abortConnection()
 
     def _account(self) -> None:
-        if self._protocol is None:
-            return
         self._reads = 0
+        if self._protocol is None or not self._rate:
+            return
         handled, now_s = self._protocol.count(), perf_counter()
         earned = (now_s - self._counted_s) * self._rate
         self._tokens = min(self._rate, self._tokens + earned) - (handled - self._counted)
         self._counted, self._counted_s = handled, now_s
-        if self._tokens < 0 and not self.held & RATE:
+        if self._tokens < 0 and not self.held & RATE and self._ended is None:
             METRICS.count(LIMITS_MET, "messages_per_s")
             self.hold(RATE)
             self._lane.later(-self._tokens / self._rate, self.release, RATE)
@@ -216,9 +241,10 @@ class PacedWebSocket:
     """For the release's server protocol of WebSocket."""
 
     reading: Reading | None = None
-    _acked_bytes = 0  #: when a ping was sent, or was late last
+    _acked_bytes, _received_bytes = 0, 0  #: when a ping was sent, or was late last
     _batch: Iterator[bytes] | None = None  #: what is left of one that is being handled
     _batch_is_binary = False
+    _leaving: Leaving | None = None  #: we have told it to go
 
     def consumeData(self: Any) -> None:
         if self.reading is None:
@@ -271,26 +297,42 @@ class PacedWebSocket:
 
     def _sendAutoPing(self: Any) -> None:
         self._acked_bytes = acked_bytes(tcp_of(self.transport))
+        self._received_bytes = self.trafficStats.incomingOctetsWireLevel
         super()._sendAutoPing()  # type: ignore[misc]
 
     def onAutoPingTimeout(self: Any) -> None:
-        """Not answered in time. It may be us who do not read, or it may still be reading what came before the ping."""
+        """Not answered in time. It may be us who do not read, or it may still be reading what came before the ping, or
+        be sending one large message: there is no answer within one."""
         tcp = tcp_of(self.transport)
-        acked = acked_bytes(tcp)
+        acked, received = acked_bytes(tcp), self.trafficStats.incomingOctetsWireLevel
         is_reading = acked > self._acked_bytes and untaken_bytes(tcp) > 0
-        if is_reading or (self.reading is not None and self.reading.held):
-            self._acked_bytes = acked
+        is_sending = received > self._received_bytes
+        if is_reading or is_sending or (self.reading is not None and self.reading.held):
+            self._acked_bytes, self._received_bytes = acked, received
             self.autoPingTimeoutCall = self.factory._batched_timer.call_later(
                 self.autoPingTimeout, self.onAutoPingTimeout
             )
             return
         super().onAutoPingTimeout()  # type: ignore[misc]
 
+    def sendCloseFrame(
+        self: Any, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
+    ) -> None:
+        if self._leaving is None and not isReply and (tcp := tcp_of(self.transport)) is not None:
+            self._leaving = Leaving(tcp)
+        super().sendCloseFrame(code, reasonUtf8, isReply)  # type: ignore[misc]
+
+    def onCloseHandshakeTimeout(self: Any) -> None:
+        """It has not answered our close in time. It may still be reading what came before."""
+        if self._leaving is not None and self._leaving.takes_more():
+            self.closeHandshakeTimeoutCall = self.factory._batched_timer.call_later(
+                self.closeHandshakeTimeout, self.onCloseHandshakeTimeout
+            )
+            return
+        super().onCloseHandshakeTimeout()  # type: ignore[misc]
+
     def connectionLost(self: Any, reason: Any) -> None:
-        if self.reading is not None:
-            self.reading.end()
-        super().connectionLost(reason)  # type: ignore[misc]
-        forget_unsent(self.transport)
+        _end(self, partial(super().connectionLost, reason), reason)  # type: ignore[misc]
 
 
 class PacedRawSocket:
@@ -302,13 +344,15 @@ class PacedRawSocket:
     message_bytes = 0  #: of the message that is being handled
     _arrived = b""  #: and not looked at yet
 
+    def _on_handshake_complete(self: Any) -> None:
+        self.reading = Reading(self, the_lane())
+        super()._on_handshake_complete()  # type: ignore[misc]
+
     def dataReceived(self: Any, data: bytes) -> None:
         if not self._handshake_complete:
             self._until_s = perf_counter() + SLICE_S
             super().dataReceived(data)  # type: ignore[misc]
             return
-        if self.reading is None:
-            self.reading = Reading(self, the_lane())
         self._arrived = data
         self.reading.arrived()
         if self._arrived:  # it waits
@@ -336,10 +380,15 @@ class PacedRawSocket:
             self.paused = True
 
     def connectionLost(self: Any, reason: Any) -> None:
-        if self.reading is not None:
-            self.reading.end()
-        super().connectionLost(reason)  # type: ignore[misc]
-        forget_unsent(self.transport)
+        _end(self, partial(super().connectionLost, reason), reason)  # type: ignore[misc]
+
+
+def _end(protocol: Any, ended: Callable[[], None], reason: Any) -> None:
+    forget_unsent(protocol.transport)
+    if protocol.reading is None:
+        ended()
+    else:
+        protocol.reading.end(ended, is_aborted=reason.check(ConnectionAborted) is not None)
 
 
 def _is_without_session(protocol: Any) -> bool:

@@ -13,7 +13,7 @@ from autobahn.wamp.message import Cancel, Result
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from crossbar_cluster.core.backends import UNAVAILABLE, Backend
-from crossbar_cluster.core.limits import SessionLimits
+from crossbar_cluster.core.limits import MOST_UNSENT_BYTES, SessionLimits
 from crossbar_cluster.core.metrics import JOIN_DURATION, JOINS, LIMITS_MET, METRICS, SESSIONS_LOST
 from crossbar_cluster.core.news import Seldom
 from crossbar_cluster.node.backend_session import BackendSession
@@ -105,7 +105,7 @@ class AttachedClient:
         if not hasattr(client, "transport"):  # HTTP long-polling
             return
         limits = self._limits.connection
-        guard_backlog(client.transport, limits.unsent_bytes, self._does_not_read)
+        guard_backlog(client.transport, limits.unsent_bytes, self._does_not_read, most_bytes=MOST_UNSENT_BYTES)
         reading = getattr(client, "reading", None)
         if reading is not None:
             reading.limit(limits.messages_per_s)
@@ -116,14 +116,15 @@ class AttachedClient:
         frontend = self._frontend
         METRICS.count(LIMITS_MET, "unsent_bytes")
         frontend.log.warn(
-            "Session {session} on realm {realm}, from {peer}, is closed: it does not read, {unsent} bytes wait for it",
+            "Session {session} on realm {realm}, from {peer}, is closed: it does not read, or too slowly: "
+            "{unsent} bytes wait for it",
             session=frontend._session_id,
             realm=frontend._realm,
             peer=frontend.transport.peer,
             unsent=unsent,
         )
         # not from within a write: the rest of what is being sent comes first
-        self._reactor.callLater(0, self._close, f"it does not read: {unsent} bytes wait for it")
+        self._reactor.callLater(0, self._close, f"it does not read, or too slowly: {unsent} bytes wait for it")
 
     def _close(self, why: str) -> None:
         transport = self._frontend.transport

@@ -36,7 +36,7 @@ from autobahn.websocket.protocol import WebSocketProtocol
 
 from crossbar_cluster.core.limits import ClientLimits
 from crossbar_cluster.core.metrics import LIMITS_MET, METRICS
-from crossbar_cluster.node.backlog import tcp_of
+from crossbar_cluster.node.backlog import Leaving, tcp_of
 
 INVOCATION = Invocation.MESSAGE_TYPE
 _OTHER_REQUESTS = frozenset({Register, Subscribe, Unregister, Unsubscribe})
@@ -118,16 +118,23 @@ def lose(transport: Any, calls: CallsInFlight, why: str, code: int = SERVICE_RES
 
 
 def drop_within(transport: Any, within_s: float) -> None:
-    """Reset a connection that still stands then: whoever is told to go goes, whether it answers, and reads, or not."""
+    """Reset a connection that still stands then: whoever is told to go goes, whether it answers, and reads, or not.
+
+    Who is still taking what it has been sent before is looked at again, each ``within_s``: see `Leaving`.
+    """
     tcp = tcp_of(transport.transport) if hasattr(transport, "transport") else None
     if tcp is not None:
-        tcp.reactor.callLater(within_s, _drop, tcp)
+        tcp.reactor.callLater(within_s, _drop, tcp, Leaving(tcp), within_s)
 
 
-def _drop(tcp: Any) -> None:
-    if tcp.connected:
-        METRICS.count(LIMITS_MET, "leave_within_s")
-        tcp.abortConnection()
+def _drop(tcp: Any, leaving: Leaving, within_s: float) -> None:
+    if not tcp.connected:
+        return
+    if leaving.takes_more():
+        tcp.reactor.callLater(within_s, _drop, tcp, leaving, within_s)
+        return
+    METRICS.count(LIMITS_MET, "leave_within_s")
+    tcp.abortConnection()
 
 
 def limits_of(transport: Any) -> ClientLimits:

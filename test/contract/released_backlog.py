@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 
 from crossbar_cluster.node import backlog
 from crossbar_cluster.node.backlog import forget_unsent, guard_backlog, tcp_of, unsent_bytes, untaken_bytes
@@ -79,6 +80,87 @@ def test_told_once_when_too_much_waits(pair):
     assert accepted.told[0] == "filled" and len(too_far) == 1
     assert LIMIT_BYTES < too_far[0] <= LIMIT_BYTES + len(PIECE)
     assert unsent_bytes(accepted.transport) == 20 * len(PIECE)
+
+
+@pytest.fixture
+def guarded(monkeypatch):
+    """A transport whose other end acknowledges what it is said to, and what it has been too far behind with."""
+    told = SimpleNamespace(acked=0, too_far=[])
+    monkeypatch.setattr(backlog, "acked_bytes", lambda tcp: told.acked)
+    monkeypatch.setattr(backlog, "give_back_soon", lambda reactor: None)
+    tcp = SimpleNamespace(dataBuffer=b"", offset=0, _tempDataLen=0, producer=None, connected=True, disconnecting=False)
+    tcp.reactor = Clock()
+    tcp.registerProducer = lambda producer, streaming: setattr(tcp, "producer", producer)
+    guard_backlog(tcp, LIMIT_BYTES, told.too_far.append, most_bytes=2 * LIMIT_BYTES)
+
+    def unsent(size):
+        tcp._tempDataLen = size
+        tcp.producer.pauseProducing()
+
+    told.tcp, told.unsent = tcp, unsent
+    return told
+
+
+def test_who_goes_on_reading_may_have_more(guarded):
+    for _ in range(3):
+        guarded.unsent(LIMIT_BYTES + 1)
+        guarded.acked += 1
+        guarded.tcp.reactor.advance(5)
+    assert guarded.too_far == []
+    guarded.tcp.reactor.advance(5)
+    assert guarded.too_far == [LIMIT_BYTES + 1], "it has taken nothing since"
+    guarded.unsent(3 * LIMIT_BYTES)
+    guarded.tcp.reactor.advance(60)
+    assert len(guarded.too_far) == 1 and not guarded.tcp.reactor.getDelayedCalls()
+
+
+def test_who_has_taken_nothing_for_long_is_closed_at_the_limit(guarded):
+    guarded.acked = 1
+    for _ in range(6):
+        guarded.unsent(LIMIT_BYTES)
+        guarded.tcp.reactor.advance(1)
+    assert guarded.too_far == []
+    guarded.unsent(LIMIT_BYTES + 1)
+    assert guarded.too_far == [LIMIT_BYTES + 1]
+    assert not [call for call in guarded.tcp.reactor.getDelayedCalls() if call.getTime() > 6 + backlog.DROPPED_WITHIN_S]
+
+
+def test_but_not_without_end(guarded):
+    guarded.unsent(2 * LIMIT_BYTES)
+    assert guarded.too_far == []
+    guarded.unsent(2 * LIMIT_BYTES + 1)
+    assert guarded.too_far == [2 * LIMIT_BYTES + 1]
+    guarded.tcp.reactor.advance(60)
+    assert len(guarded.too_far) == 1
+
+
+@pytest.mark.parametrize("then", ["drained", "below the limit", "ended"])
+def test_who_has_caught_up_meanwhile_or_gone_is_not_looked_at(guarded, then):
+    guarded.unsent(LIMIT_BYTES + 1)
+    match then:
+        case "drained":
+            guarded.tcp.producer.resumeProducing()
+            assert not guarded.tcp.reactor.getDelayedCalls()
+        case "below the limit":
+            guarded.tcp._tempDataLen = LIMIT_BYTES
+        case "ended":  # Autobahn ends a producer's registration by itself
+            guarded.tcp.connected = False
+    guarded.tcp.reactor.advance(5)
+    assert guarded.too_far == [] and not guarded.tcp.reactor.getDelayedCalls()
+
+
+def test_a_client_that_goes_on_reading_may_have_64_mib(pair):
+    from crossbar_cluster.proxy.attach import AttachedClient
+
+    accepted, _ = pair
+    client = SimpleNamespace(transport=accepted.transport)
+    attached = AttachedClient(SimpleNamespace(transport=client), None, reactor)
+    closed = []
+    attached._does_not_read = closed.append
+    attached._bound(None)
+    for size, expected in ((30, 0), (30, 0), (10, 1)):
+        accepted.transport.write(bytes(size * 2**20))
+        assert len(closed) == expected
 
 
 def test_one_message_below_the_limit_always_goes_and_its_sender_waits_meanwhile(pair):

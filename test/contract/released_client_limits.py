@@ -14,6 +14,7 @@ from crossbar.master.cluster.webcluster import WebClusterManager
 from crossbar.router.protocol import WampWebSocketServerFactory
 from crossbar_cluster.core.limits import ClientLimits
 from crossbar_cluster.core.metrics import LIMITS_MET, METRICS
+from crossbar_cluster.node import backlog, pacing
 from crossbar_cluster.proxy.frontend import drop_within, limits_of
 
 
@@ -82,6 +83,64 @@ def test_who_does_not_go_is_reset():
     assert tcp.aborted and times_met() == met + 1
 
 
+@pytest.fixture
+def taking(monkeypatch):
+    """What the kernel tells of who is told to go: acknowledged bytes, and those that are not."""
+    told = SimpleNamespace(acked=1000, untaken=0)
+    monkeypatch.setattr(backlog, "acked_bytes", lambda tcp: told.acked)
+    monkeypatch.setattr(backlog, "untaken_bytes", lambda tcp: told.untaken)
+    return told
+
+
+def test_but_not_while_it_takes_what_it_is_being_sent(taking):
+    tcp, met = Tcp(), times_met()
+    taking.untaken = 900
+    drop_within(SimpleNamespace(transport=tcp), 2.0)
+    for taking.acked, taking.untaken in ((1400, 500), (1900, 0)):
+        tcp.reactor.advance(2.0)
+        assert not tcp.aborted
+    taking.acked += 16  # it answers nothing
+    tcp.reactor.advance(2.0)
+    assert tcp.aborted and times_met() == met + 1
+    assert not tcp.reactor.getDelayedCalls()
+
+
+def test_nor_for_ever(taking):
+    tcp = Tcp()
+    taking.untaken = 10**9
+    drop_within(SimpleNamespace(transport=tcp), 2.0)
+    for _ in range(14):
+        taking.acked += 1
+        tcp.reactor.advance(2.0)
+        assert not tcp.aborted
+    taking.acked += 1
+    tcp.reactor.advance(2.0)
+    assert tcp.aborted
+
+
+def test_nor_if_all_that_it_takes_is_our_close(taking):
+    tcp = Tcp()
+    drop_within(SimpleNamespace(transport=tcp), 2.0)
+    taking.acked += 16
+    tcp.reactor.advance(2.0)
+    assert tcp.aborted
+
+
+def test_a_websocket_that_does_not_answer_our_close_is_left_to_take_what_it_is_being_sent(pinged, taking, monkeypatch):
+    protocol, timers = pinged
+    monkeypatch.setattr(pacing, "tcp_of", lambda transport: SimpleNamespace(reactor=Clock()))
+    protocol.state = protocol.STATE_OPEN
+    taking.untaken = 900
+    protocol.sendClose(1000, "bye")
+    for taking.acked in (1400, 1900):
+        delay_s, timed_out = timers.pop()
+        assert delay_s == 2
+        timed_out()
+        assert not protocol.transport.disconnected
+    timers.pop()[1]()
+    assert protocol.transport.disconnected and not timers
+
+
 def test_who_has_gone_is_left_alone():
     tcp, met = Tcp(), times_met()
     drop_within(SimpleNamespace(transport=tcp), 2.0)
@@ -142,6 +201,27 @@ def test_nor_while_it_reads_what_was_sent_before_the_ping(pinged, told):
         assert not protocol.transport.disconnected
     protocol.onAutoPingTimeout()
     assert protocol.transport.disconnected, "it has taken nothing since"
+
+
+def test_nor_while_it_sends_one_large_message(pinged, told):
+    """Within which it cannot answer."""
+    protocol, timers = pinged
+    protocol.factory._factory = lambda: SimpleNamespace(onOpen=lambda transport: None, onClose=lambda was_clean: None)
+    protocol.dataReceived(
+        b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: wamp.2.cbor\r\n\r\n"
+    )
+    assert protocol.state == protocol.STATE_OPEN
+    protocol.dataReceived(bytes([0x82, 0xFE, 0xFF, 0xFF, 0, 0, 0, 0]) + b"begins")
+    protocol._sendAutoPing()
+    timers.clear()
+    for _ in range(3):
+        protocol.dataReceived(b"more")
+        protocol.onAutoPingTimeout()
+        assert not protocol.transport.disconnected
+    assert len(timers) == 3
+    protocol.onAutoPingTimeout()
+    assert protocol.transport.disconnected, "it has sent nothing since"
 
 
 def test_who_has_vanished_gets_no_more_time_for_a_ping_that_nobody_acknowledges(pinged, told):

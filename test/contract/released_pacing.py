@@ -1,17 +1,22 @@
 """The released protocols, handling what has arrived in turns: all of it, in order, and nobody at others' cost."""
 
 import random
+import sys
 
 import pytest
-from autobahn.twisted import websocket
+from autobahn.twisted import websocket  # noqa: F401  it makes Autobahn use Twisted
 from autobahn.wamp.message import Publish
 from autobahn.wamp.serializer import CBORSerializer, JsonSerializer
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from txaio import make_logger
 
 from crossbar.router.protocol import WampRawSocketServerFactory, WampWebSocketServerFactory
+from crossbar_cluster.core.limits import DEFAULTS
+from crossbar_cluster.core.metrics import LIMITS_MET, Metrics
 from crossbar_cluster.node import pacing
 from crossbar_cluster.node.pacing import SLICE_S, TURN_S, Lane
 
@@ -43,9 +48,10 @@ class Session:
         self.time = time
         self.got = []
         self.when_got = lambda number: None
+        self.closed_after = None  # so many messages
 
     def onOpen(self, transport):
-        pass
+        self.reading_at_open = transport.reading
 
     def onMessage(self, message):
         self.time.now_s += EACH_S
@@ -53,7 +59,7 @@ class Session:
         self.when_got(message.request)
 
     def onClose(self, was_clean):
-        pass
+        self.closed_after = len(self.got)
 
 
 class Connection:
@@ -223,13 +229,70 @@ def test_more_than_messages_per_s_is_read_later(connect, clock, time):
     assert connection.got == list(range(1, 41)) and connection.is_read
 
 
-def test_a_connection_that_ends_while_it_waits_is_forgotten(connect, clock):
+def test_messages_are_limited_of_clients_only(connect, clock, time, monkeypatch):
+    """A router serves many of them on a link, and a proxy's end of a connection to a router is no client."""
+    monkeypatch.setattr(pacing, "METRICS", Metrics())
+    other, client = connect(), connect().send(1)
+    client.protocol.reading.limit(10)
+    client.send(*range(2, 41))
+    numbers = list(range(DEFAULTS.messages_per_s + 1000))
+    monkeypatch.setattr(sys.modules[__name__], "EACH_S", 1e-6)
+    other.send(*numbers)
+    for _ in range(60):
+        turn(clock)
+    assert other.got == numbers and other.is_read
+    assert not client.is_read
+    assert pacing.METRICS.counted(LIMITS_MET) == {"messages_per_s": 1}
+
+
+def test_a_rawsocket_is_read_in_turns_as_soon_as_it_stands(time):
+    """Its first message may come with the handshake."""
+    connection = Connection(False, time)
+    assert connection.session.reading_at_open is not None
+
+
+def test_what_has_been_received_of_a_connection_that_ends_is_handled_and_then_its_end(connect, clock):
+    numbers = list(range(1, 101))
+    flood = connect().send(*numbers)
+    flood.protocol.connectionLost(Failure(ConnectionDone()))
+    assert flood.session.closed_after is None and len(flood.got) == PER_SLICE, "in turns, as before"
+    for _ in range(6):
+        turn(clock)
+    assert flood.got == numbers and flood.session.closed_after == 100
+    assert not clock.getDelayedCalls()
+
+
+def test_and_what_was_held_back_for_its_router_or_will_be(connect, clock):
+    connection = connect()
+    reading = connection.send(0).protocol.reading
+    connection.session.when_got = lambda number: number in (2, 4) and reading.hold()
+    connection.send(1, 2, 3, 4, 5)
+    connection.protocol.connectionLost(Failure(ConnectionDone()))
+    turn(clock)
+    assert connection.got == [0, 1, 2, 3, 4, 5] and connection.session.closed_after == 6
+    assert not clock.getDelayedCalls()
+
+
+def test_but_not_of_one_that_we_have_ended(connect, clock):
     flood = connect().send(*range(1, 101))
-    flood.protocol.connectionLost(websocket.connectionDone)
-    had = list(flood.got)
+    flood.protocol.connectionLost(Failure(ConnectionAborted()))
+    assert flood.session.closed_after == PER_SLICE
     turn(clock)
     turn(clock)
-    assert flood.got == had
+    assert len(flood.got) == PER_SLICE
+    assert not clock.getDelayedCalls()
+
+
+def test_the_end_is_told_if_what_waits_cannot_be_handled(connect, clock):
+    flood = connect().send(*range(1, 101))
+    flood.protocol.connectionLost(Failure(ConnectionDone()))
+
+    def broken(until_s):
+        raise ValueError("oops")
+
+    flood.protocol.handle = broken
+    turn(clock)
+    assert flood.session.closed_after == PER_SLICE
     assert not clock.getDelayedCalls()
 
 
