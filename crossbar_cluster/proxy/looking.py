@@ -144,9 +144,10 @@ class Looks:
             self.ending(backend, str(error))
             return
         was_up = backend.is_up
-        news = backend.failed(str(error), began_s, self._reactor.seconds())
         # It is there: who is on it stays. Were it another one that answers, the connections that stand would be reset.
-        if isinstance(error, Refused | TurnedAway):
+        is_there = isinstance(error, Refused | TurnedAway)
+        news = backend.failed(str(error), began_s, self._reactor.seconds(), is_there=is_there)
+        if is_there:
             if news:
                 self._log.info("Backend {backend} takes no new clients: {problem}", backend=backend.id, problem=error)
             return
