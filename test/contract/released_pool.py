@@ -448,3 +448,23 @@ def test_an_attempt_at_a_former_address_says_nothing_about_the_new_one(pool):
     assert len(pool.attempts) == 1, "one client does not storm a router"
     pool.clock.advance(0.5)
     assert len(pool.attempts) == 2
+
+
+def test_clients_whose_attempts_fail_come_back_ever_later_and_not_all_at_once(pool):
+    from crossbar_cluster.node.handshake import Unreachable
+
+    pool.follow_ids("a")
+    pool.up("a")
+    for _ in range(20):
+        joining(pool)
+    at = []
+    for _ in range(480):
+        for attempt in pool.attempts:
+            if not attempt.joined.called:
+                at.append(pool.clock.seconds())
+                fails(attempt, Unreachable("no room"))
+        pool.clock.advance(0.01)
+    rounds = [at[i : i + 20] for i in range(0, len(at) - 19, 20)]
+    assert len(at) <= 20 * 6, "with pauses of the same length it were 12 each"
+    assert len({round(second_s, 2) for second_s in rounds[1]}) > 5
+    assert max(rounds[1]) - rounds[0][0] <= 0.5, "the second attempt comes soon"
