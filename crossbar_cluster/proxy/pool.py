@@ -201,7 +201,11 @@ class BackendPool:
                 session = make(backend, self._dialling.handshake(backend, principal))
                 configs[session] = backend.config
                 self._joining_on.setdefault(backend.id, {})[session] = realm
-                self._connect(backend, session)
+                try:
+                    self._connect(backend, session)
+                except Exception:
+                    over(session, None)
+                    raise
                 return session
             return None
 
