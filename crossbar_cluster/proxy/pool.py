@@ -238,7 +238,7 @@ class BackendPool:
         elif self.looks.is_ending(why):
             self.looks.ending(backend, str(why))
         elif not isinstance(why, Refused):
-            self.looks.soon(backend.id)
+            self.looks.again(backend.id)
 
     def ended(self, session: Session) -> None:
         """A joined session has ended."""

@@ -274,6 +274,28 @@ def test_who_closes_or_resets_new_connections_is_there(pool, network, kind):
     assert sessions["a"].lost, "now its process has ended"
 
 
+@pytest.mark.parametrize("kind", ["refused", "reset"])
+def test_a_router_that_clients_cannot_reach_is_looked_at_however_much_is_heard_of_it(pool, network, kind):
+    """By those who are on it already. But not for each client."""
+    from crossbar_cluster.node.attempt import TurnedAway
+    from crossbar_cluster.node.handshake import Unreachable
+
+    follow(pool, "a")
+    backend, looks = pool.backends.by_id["a"], []
+
+    async def reachable(backend):
+        looks.append(pool.clock.seconds())
+
+    pool.looks._try = reachable
+    for _ in range(6 * 20):
+        backend.heard_s = pool.clock.seconds()
+        for _ in range(10):
+            pool._learn(backend, Unreachable("refused") if kind == "refused" else TurnedAway("closed"))
+        passes(pool, 0.05)
+    assert 2 <= len(looks) <= 3
+    assert looks[0] == 0.0, "at once"
+
+
 def test_a_router_that_is_alone_is_given_up_within_nine_seconds(pool):
     follow(pool, "a")
     sessions = joined_on(pool, "a")
