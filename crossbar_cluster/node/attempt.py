@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionClosed
 
 from crossbar_cluster.node.handshake import NotJoined, Unreachable
-from crossbar_cluster.node.keepalive import keep_alive
+from crossbar_cluster.node.keepalive import JOINED, keep_alive
 from crossbar_cluster.node.trouble import Trouble, trouble_of
 
 _RESET = (errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE)
@@ -65,6 +65,11 @@ class Attempt:
             self._failed(TurnedAway(failure.getErrorMessage() or failure.type.__name__))
         else:
             self._failed(Unreachable(failure.getErrorMessage() or failure.type.__name__))
+
+    def joined(self) -> None:
+        """A session for a client has come about: whether the router is gone is noticed by looks."""
+        if self._protocol is not None:
+            keep_alive(self._protocol.transport, JOINED)
 
     def drop(self) -> None:
         """End it, now or as soon as it stands."""

@@ -138,6 +138,8 @@ class BackendSession:
         elif isinstance(message, Welcome):
             self._handshake.check_welcome(message.authextra)
             self._session_id = message.session
+            if self._handshake.linked_worker is None:
+                self._attempt.joined()
             self._succeed(message)
         elif isinstance(message, Abort):
             self._fail(Refused(message.reason, message.message))

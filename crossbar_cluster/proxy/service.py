@@ -61,6 +61,7 @@ class ServiceSession(ApplicationSession):  # type: ignore[misc]
         return None
 
     def onJoin(self, details: Any) -> None:
+        self._attempt.joined()
         if not self.joined.called:
             self.joined.callback(self)
 
