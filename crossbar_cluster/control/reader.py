@@ -35,7 +35,7 @@ from crossbar_cluster.core.router import (
     Role,
     connection_id,
 )
-from crossbar_cluster.core.worker import WorkerKey
+from crossbar_cluster.core.worker import LISTEN_BACKLOG, WorkerKey
 
 _NIL = UUID(int=0)
 
@@ -312,7 +312,7 @@ def _transport(cluster: Any) -> dict[str, Any]:
         "port": int(cluster.tcp_port) if cluster.tcp_port else None,
         "shared": bool(cluster.tcp_shared),
         "interface": cluster.tcp_interface,
-        "backlog": cluster.tcp_backlog,
+        "backlog": cluster.tcp_backlog or LISTEN_BACKLOG,
     }
     options = {
         "access_log": bool(cluster.http_access_log),

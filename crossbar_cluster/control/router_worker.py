@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -28,7 +29,7 @@ from crossbar_cluster.core.router import (
     transport_id,
 )
 from crossbar_cluster.core.router import connection_id as name_of_connection
-from crossbar_cluster.core.worker import Grace, Plan, StopWorker, WorkerKey
+from crossbar_cluster.core.worker import LISTEN_BACKLOG, Grace, Plan, StopWorker, WorkerKey
 
 #: How long clients of a node that is to connect no more may stay: longer than they may take to go elsewhere.
 GUESTS_STAY_S = 30.0
@@ -143,14 +144,8 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
 
     async def _listen(self, desired: DesiredRouter) -> None:
         principals, routers, realms = desired.access
-        config = {
-            "id": desired.transport_id,
-            "type": "rawsocket",
-            "endpoint": {"type": "tcp", "portrange": [LISTENING_PORTS[0], LISTENING_PORTS[-1]]},
-            "options": {},
-            "serializers": ["cbor"],
-            "auth": {METHOD: {"type": "static", "principals": principals, "routers": routers, "realms": realms}},
-        }
+        auth = {"type": "static", "principals": principals, "routers": routers, "realms": realms}
+        config = {"id": desired.transport_id, **listener_config(auth)}
         started = await self.call("start_router_transport", desired.transport_id, config)
         life = self.observed.life if self.observed else None
         self._plane.router_listens(self.key, int(started["config"]["endpoint"]["port"]), life)
@@ -175,6 +170,17 @@ class RouterReconciler(WorkerReconciler[DesiredRouter, ObservedRouter]):
                 f"node {self.node} has no address on record: no proxy can reach it. Set CROSSBAR_NODE_CLUSTER_IP there"
             )
         return problems
+
+
+def listener_config(auth: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of the transport on which a router worker listens for proxies and other routers."""
+    return {
+        "type": "rawsocket",
+        "endpoint": {"type": "tcp", "portrange": [LISTENING_PORTS[0], LISTENING_PORTS[-1]], "backlog": LISTEN_BACKLOG},
+        "options": {},
+        "serializers": ["cbor"],
+        "auth": {METHOD: auth},
+    }
 
 
 def _link(described: Any) -> ObservedLink:

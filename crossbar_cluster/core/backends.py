@@ -49,6 +49,7 @@ class Backend:
     problem: str = ""  #: what was wrong last
     failures: int = 0  #: in a row
     silent: int = 0  #: of those, in a row: during which nothing was heard
+    absent: int = 0  #: of those, in a row: during which nobody was there, not even to turn the look away
     voids: int = 0  #: looks in a row that said nothing about it, for a reason of this process's own
     failing_s: float | None = None  #: since when looks fail
     given_up: bool = False  #: those that were on it have been told
@@ -73,7 +74,7 @@ class Backend:
     @property
     def is_lost(self) -> bool:
         """Whether those that are on it are to be told, if it is to blame."""
-        return self.state is State.SUSPECT and self.silent >= LOST_AFTER
+        return self.state is State.SUSPECT and self.absent >= LOST_AFTER
 
     @property
     def host(self) -> Any:
@@ -90,15 +91,19 @@ class Backend:
         self._forget_failures()
         return news
 
-    def failed(self, problem: str, began_s: float = float("inf"), now_s: float = float("inf")) -> bool:
+    def failed(
+        self, problem: str, began_s: float = float("inf"), now_s: float = float("inf"), *, is_there: bool = False
+    ) -> bool:
         """It has not.
 
         :param began_s: when the look began: what was heard since then says that it is there.
+        :param is_there: somebody has turned the look away: no reason to end those who are on it.
         :returns: whether nobody new is sent there from now on.
         """
         self.failures, self.problem, self.voids = self.failures + 1, problem, 0
         is_heard = self.heard_s > began_s or now_s - self.heard_s < HEARD_FOR_S
         self.silent = 0 if is_heard else self.silent + 1
+        self.absent = 0 if is_heard or is_there else self.absent + 1
         if self.failing_s is None:
             self.failing_s = now_s
         was_up = self.state is State.UP
@@ -123,7 +128,7 @@ class Backend:
         self._forget_failures()
 
     def _forget_failures(self) -> None:
-        self.problem, self.failures, self.silent, self.voids = "", 0, 0, 0
+        self.problem, self.failures, self.silent, self.absent, self.voids = "", 0, 0, 0, 0
         self.failing_s, self.given_up = None, False
 
     @property

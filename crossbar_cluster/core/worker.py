@@ -40,6 +40,10 @@ class StopWorker:
         return "worker stopped"
 
 
+#: Connections that may wait to be accepted, where workers listen and nothing else is configured: after an outage all
+#: clients come at once. (The release has room for 50. The system may allow less: net.core.somaxconn.)
+LISTEN_BACKLOG = 1024
+
 START_WORKER: Plan = (((StartWorker(),),),)
 STOP_WORKER: Plan = (((StopWorker(),),),)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionClosed
 
 from crossbar_cluster.node.handshake import NotJoined, Unreachable
-from crossbar_cluster.node.keepalive import keep_alive
+from crossbar_cluster.node.keepalive import JOINED, keep_alive
 from crossbar_cluster.node.trouble import Trouble, trouble_of
+
+_RESET = (errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE)
 
 
 class OwnFault(Unreachable):
@@ -21,7 +25,10 @@ class OwnFault(Unreachable):
 
 
 class TurnedAway(Unreachable):
-    """Whoever answers has closed the connection without a word: it is there, and may have no room for new ones."""
+    """Whoever answers has closed or reset the connection without a word: it is there, and may have no room.
+
+    Nobody listens where a process has ended: connections to it are refused, not reset.
+    """
 
 
 class Attempt:
@@ -54,8 +61,15 @@ class Attempt:
             self._failed(failure.value)
         elif (trouble := trouble_of(failure.value)) is not None:
             self._failed(OwnFault(trouble))
+        elif failure.check(ConnectionClosed) or getattr(failure.value, "osError", None) in _RESET:
+            self._failed(TurnedAway(failure.getErrorMessage() or failure.type.__name__))
         else:
             self._failed(Unreachable(failure.getErrorMessage() or failure.type.__name__))
+
+    def joined(self) -> None:
+        """A session for a client has come about: whether the router is gone is noticed by looks."""
+        if self._protocol is not None:
+            keep_alive(self._protocol.transport, JOINED)
 
     def drop(self) -> None:
         """End it, now or as soon as it stands."""

@@ -16,7 +16,7 @@ from autobahn.wamp.role import DEFAULT_CLIENT_ROLES
 from twisted.internet.defer import Deferred
 
 from crossbar_cluster.core.proof import METHOD
-from crossbar_cluster.node.attempt import Attempt
+from crossbar_cluster.node.attempt import Attempt, TurnedAway
 from crossbar_cluster.node.handshake import Handshake, NotJoined, Refused, Unreachable, WrongRouter
 
 DEFAULT_REASON = "wamp.close.normal"
@@ -122,7 +122,7 @@ class BackendSession:
         self._transport = None
         if self._leave_timer is not None and self._leave_timer.active():
             self._leave_timer.cancel()
-        self._fail(Unreachable("the connection was lost while joining"))
+        self._fail(TurnedAway("the connection was lost while joining"))
         self._end("the connection was lost")
 
     # -- the handshake ------------------------------------------------------------------------------------------
@@ -138,6 +138,8 @@ class BackendSession:
         elif isinstance(message, Welcome):
             self._handshake.check_welcome(message.authextra)
             self._session_id = message.session
+            if self._handshake.linked_worker is None:
+                self._attempt.joined()
             self._succeed(message)
         elif isinstance(message, Abort):
             self._fail(Refused(message.reason, message.message))

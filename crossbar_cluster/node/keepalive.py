@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from crossbar_cluster.core.limits import ConnectionLimits
@@ -47,6 +47,10 @@ class Patience:
 
 #: With nodes.
 NODES = Patience(idle_s=3, every_s=2, questions=3, unacknowledged_ms=8000)
+#: With a router, once a client has joined there: one that reads in turns may keep its window closed for longer than
+#: the above. Looks notice that it is gone. A router knows of proxies by nothing but their connections, and keeps to the
+#: above: on Linux the time for what is unacknowledged is that of idle connections, too.
+JOINED = replace(NODES, unacknowledged_ms=60000)
 #: With clients, which may be on a train.
 CLIENTS = Patience(idle_s=10, every_s=5, questions=3, unacknowledged_ms=25000)
 
@@ -57,12 +61,12 @@ def with_pings(config: Mapping[str, Any], limits: ConnectionLimits) -> dict[str,
     return {**config, "options": {**PINGS, **closing, **config.get("options", {})}}
 
 
-def keep_alive(transport: Any) -> None:
-    """Set the options for nodes on a connection.
+def keep_alive(transport: Any, patience: Patience = NODES) -> None:
+    """Set the options on a connection with a node.
 
     :param transport: a Twisted transport; one without a TCP socket is left alone.
     """
-    _set_options(_socket_of(transport), NODES)
+    _set_options(_socket_of(transport), patience)
 
 
 def inherit_keep_alive(port: Any, patience: Patience = NODES) -> Any:

@@ -21,7 +21,7 @@ from crossbar_cluster.node.handshake import NotJoined, Principal, Refused, Unrea
 from crossbar_cluster.node.trouble import Trouble, Troubles, all_at_once, late_loop
 from crossbar_cluster.node.watchdog import loop_of
 from crossbar_cluster.proxy.dialling import Dialling, Session
-from crossbar_cluster.proxy.watch import WITHIN_S, Watch
+from crossbar_cluster.proxy.watch import EVERY_S, WITHIN_S, Watch
 
 #: The master is told of a backend that cannot be reached at most once in this time: one that stays away is no news.
 REPORT_EACH_S = 2.0
@@ -58,6 +58,7 @@ class Looks:
         self._unreachable = unreachable
         self._watches: dict[str, Watch] = {}
         self._reports = Seldom(REPORT_EACH_S)
+        self._forced = Seldom(EVERY_S)
 
     # -- who is looked at ---------------------------------------------------------------------------------------
 
@@ -78,6 +79,12 @@ class Looks:
         """Look at it now, if it has not just been heard of."""
         if connection_id in self._watches:
             self._watches[connection_id].now()
+
+    def again(self, connection_id: str) -> None:
+        """A client could not get there: look at it, however lately it was heard of by those who are on it already."""
+        if connection_id in self._watches:
+            forced = self._forced.due(connection_id, self._reactor.seconds())  # not for each of many clients
+            self._watches[connection_id].now(force=forced)
 
     # -- one look -----------------------------------------------------------------------------------------------
 
@@ -144,9 +151,10 @@ class Looks:
             self.ending(backend, str(error))
             return
         was_up = backend.is_up
-        news = backend.failed(str(error), began_s, self._reactor.seconds())
         # It is there: who is on it stays. Were it another one that answers, the connections that stand would be reset.
-        if isinstance(error, Refused | TurnedAway):
+        is_there = isinstance(error, Refused | TurnedAway)
+        news = backend.failed(str(error), began_s, self._reactor.seconds(), is_there=is_there)
+        if is_there:
             if news:
                 self._log.info("Backend {backend} takes no new clients: {problem}", backend=backend.id, problem=error)
             return

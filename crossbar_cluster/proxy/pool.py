@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from random import uniform
 from typing import Any
 
+from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
@@ -36,8 +38,9 @@ NEW_S = 30.0
 JOIN_WITHIN_S = 10.0
 #: How long a client waits altogether: an attempt that begins within `WAIT_S` has its full time.
 ANSWER_WITHIN_S = WAIT_S + JOIN_WITHIN_S
-#: Between a client's attempts. A router that refuses may be about to start the realm or role, or to hear of this proxy.
-RETRY_PAUSE_S = 0.4
+#: Between a client's attempts, more each time: many may fail at once. A router that refuses may be about to start the
+#: realm or role, or to hear of this proxy.
+_RETRY_PAUSE_S = backoffPolicy(initialDelay=0.4, maxDelay=2.0 / 1.2, factor=1.6, jitter=lambda: 0.0)
 #: Routes are stopped one after the other: nobody is to be sent to the router that is the next to go.
 SETTLE_S = 0.5
 NOT_SERVED = "the router does not serve this any more"
@@ -163,6 +166,7 @@ class BackendPool:
         deadline_s = self._reactor.seconds() + WAIT_S
         answer_s = self._reactor.seconds() + ANSWER_WITHIN_S
         refused: Refused | None = None
+        tries = 0
         while not self._closed:
             race = self._race(principal, make, answer_s)
             won = await race.run()
@@ -173,10 +177,12 @@ class BackendPool:
             left_s = deadline_s - self._reactor.seconds()
             if left_s <= 0 or not self.backends.serving(realm, role):
                 raise self._no_backend(realm, role, refused)
+            pause_s = min(left_s, _RETRY_PAUSE_S(tries) * uniform(0.8, 1.2))
+            tries += race.failed or race.refused is not None
             if race.failed:  # whatever a look finds meanwhile: one client must not storm a router
-                await deferLater(self._reactor, min(left_s, RETRY_PAUSE_S))
+                await deferLater(self._reactor, pause_s)
             else:
-                await self._waiting.change((realm, role), min(left_s, RETRY_PAUSE_S) if refused else left_s)
+                await self._waiting.change((realm, role), pause_s if refused else left_s)
         raise NoBackend(UNAVAILABLE, "this proxy is about to end: try again")
 
     def _race(self, principal: Principal, make: Callable[[Backend, Handshake], S], answer_s: float) -> Race[S]:
@@ -195,7 +201,11 @@ class BackendPool:
                 session = make(backend, self._dialling.handshake(backend, principal))
                 configs[session] = backend.config
                 self._joining_on.setdefault(backend.id, {})[session] = realm
-                self._connect(backend, session)
+                try:
+                    self._connect(backend, session)
+                except Exception:
+                    over(session, None)
+                    raise
                 return session
             return None
 
@@ -228,7 +238,7 @@ class BackendPool:
         elif self.looks.is_ending(why):
             self.looks.ending(backend, str(why))
         elif not isinstance(why, Refused):
-            self.looks.soon(backend.id)
+            self.looks.again(backend.id)
 
     def ended(self, session: Session) -> None:
         """A joined session has ended."""

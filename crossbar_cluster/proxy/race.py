@@ -42,12 +42,20 @@ class Race(Generic[S]):
         self._won: Deferred[tuple[S, Any] | None] = Deferred(lambda _: self._drop_all())
 
     def run(self) -> Deferred[tuple[S, Any] | None]:
-        """:returns: fires with the session and what its `joined` has fired with; None: there is no backend left."""
+        """:returns: fires with the session and what its `joined` has fired with; None: there is no backend left.
+
+        Fails with whatever keeps an attempt from beginning.
+        """
         self._next()
         return self._won
 
     def _next(self) -> None:
-        session = self._begin()
+        try:
+            session = self._begin()
+        except Exception:  # a bug, or a configuration without sense: whoever waits is told, from whatever timer it is
+            self._drop_all()
+            self._won.errback()  # with what has just been raised
+            return
         if session is None:
             if not self._running and not self._won.called:
                 self._won.callback(None)

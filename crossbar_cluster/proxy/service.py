@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from crossbar_cluster.core.backends import UNAVAILABLE, Backend
 from crossbar_cluster.core.proof import METHOD
-from crossbar_cluster.node.attempt import Attempt
+from crossbar_cluster.node.attempt import Attempt, TurnedAway
 from crossbar_cluster.node.handshake import Handshake, NotJoined, Principal, Refused, Unreachable, WrongRouter
 from crossbar_cluster.proxy.pool import BackendPool, NoBackend, pool_of
 
@@ -61,6 +61,7 @@ class ServiceSession(ApplicationSession):  # type: ignore[misc]
         return None
 
     def onJoin(self, details: Any) -> None:
+        self._attempt.joined()
         if not self.joined.called:
             self.joined.callback(self)
 
@@ -70,7 +71,7 @@ class ServiceSession(ApplicationSession):  # type: ignore[misc]
             self.disconnect()
 
     def onDisconnect(self) -> None:
-        self._fail(Unreachable("the connection was lost while joining"))
+        self._fail(TurnedAway("the connection was lost while joining"))
         self._pool.ended(self)
         super().onDisconnect()  # whoever waits for an answer is told that there is none
 

@@ -4,9 +4,17 @@ import errno
 from types import SimpleNamespace
 
 import pytest
-from twisted.internet.defer import Deferred, fail
-from twisted.internet.error import ConnectBindError, ConnectError, ConnectionRefusedError, DNSLookupError
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import (
+    ConnectBindError,
+    ConnectError,
+    ConnectionLost,
+    ConnectionRefusedError,
+    DNSLookupError,
+)
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
 KEY = ("realm1", "anonymous")
 HOSTS = {"a": "127.0.0.1", "b": "127.0.0.2"}
@@ -57,6 +65,8 @@ class Network:
         def connect(factory):
             self.tried.append(config["host"])
             error = self.errors.get(config["host"])
+            if callable(error):
+                return error(factory)
             return fail(error) if error else Deferred()
 
         return SimpleNamespace(connect=connect)
@@ -216,6 +226,74 @@ def test_a_router_that_has_no_room_for_new_connections_keeps_those_it_has(pool):
     del pool.looks._try
     passes(pool, 9)
     assert sessions["a"].lost, "now it does not answer at all"
+
+
+def accepted(factory):
+    protocol = factory.buildProtocol(None)
+    protocol.makeConnection(StringTransport())
+    return protocol
+
+
+def lost_before_rawsocket(factory):
+    protocol = accepted(factory)
+    standing = succeed(protocol)
+    protocol.connectionLost(Failure(ConnectionLost()))
+    return standing
+
+
+def lost_before_welcome(factory):
+    protocol = accepted(factory)
+    protocol.dataReceived(bytes([0x7F, 0xF3, 0, 0]))  # CBOR
+    assert protocol.transport.value()[4:], "HELLO has been sent"
+    standing = succeed(protocol)
+    protocol.connectionLost(Failure(ConnectionLost()))
+    return standing
+
+
+AWAY = {
+    "reset": ConnectError(errno.ECONNRESET, "Connection reset by peer"),
+    "lost while connecting": ConnectionLost(),
+    "lost before RawSocket's handshake is done": lost_before_rawsocket,
+    "lost before WAMP's handshake is done": lost_before_welcome,
+}
+
+
+@pytest.mark.parametrize("kind", AWAY)
+def test_who_closes_or_resets_new_connections_is_there(pool, network, kind):
+    follow(pool, "a")
+    sessions = joined_on(pool, "a")
+    network.errors["127.0.0.1"] = AWAY[kind]
+    passes(pool, 30)
+    assert sessions["a"].lost is None
+    assert pool.describe()["a"]["state"] == "suspect", "nobody new is sent there"
+    del network.errors["127.0.0.1"]
+    passes(pool, 2.6)
+    assert sessions["a"].lost is None, "one look that is not answered says no more than before"
+    network.errors["127.0.0.1"] = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+    passes(pool, 3)
+    assert sessions["a"].lost, "now its process has ended"
+
+
+@pytest.mark.parametrize("kind", ["refused", "reset"])
+def test_a_router_that_clients_cannot_reach_is_looked_at_however_much_is_heard_of_it(pool, network, kind):
+    """By those who are on it already. But not for each client."""
+    from crossbar_cluster.node.attempt import TurnedAway
+    from crossbar_cluster.node.handshake import Unreachable
+
+    follow(pool, "a")
+    backend, looks = pool.backends.by_id["a"], []
+
+    async def reachable(backend):
+        looks.append(pool.clock.seconds())
+
+    pool.looks._try = reachable
+    for _ in range(6 * 20):
+        backend.heard_s = pool.clock.seconds()
+        for _ in range(10):
+            pool._learn(backend, Unreachable("refused") if kind == "refused" else TurnedAway("closed"))
+        passes(pool, 0.05)
+    assert 2 <= len(looks) <= 3
+    assert looks[0] == 0.0, "at once"
 
 
 def test_a_router_that_is_alone_is_given_up_within_nine_seconds(pool):

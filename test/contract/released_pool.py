@@ -448,3 +448,62 @@ def test_an_attempt_at_a_former_address_says_nothing_about_the_new_one(pool):
     assert len(pool.attempts) == 1, "one client does not storm a router"
     pool.clock.advance(0.5)
     assert len(pool.attempts) == 2
+
+
+def test_clients_whose_attempts_fail_come_back_ever_later_and_not_all_at_once(pool):
+    from crossbar_cluster.node.handshake import Unreachable
+
+    pool.follow_ids("a")
+    pool.up("a")
+    for _ in range(20):
+        joining(pool)
+    at = []
+    for _ in range(480):
+        for attempt in pool.attempts:
+            if not attempt.joined.called:
+                at.append(pool.clock.seconds())
+                fails(attempt, Unreachable("no room"))
+        pool.clock.advance(0.01)
+    rounds = [at[i : i + 20] for i in range(0, len(at) - 19, 20)]
+    assert len(at) <= 20 * 6, "with pauses of the same length it were 12 each"
+    assert len({round(second_s, 2) for second_s in rounds[1]}) > 5
+    assert max(rounds[1]) - rounds[0][0] <= 0.5, "the second attempt comes soon"
+
+
+def test_a_later_attempt_that_cannot_even_begin_ends_the_clients_wait(pool):
+    from crossbar_cluster.node.handshake import Unreachable
+
+    for backend_id in "ab":
+        pool.up(backend_id)
+    connect = pool._connect
+
+    def broken(backend, session):
+        if backend.id == "b":
+            raise ValueError("a configuration without sense")
+        connect(backend, session)
+
+    pool._connect = broken
+    _, result = joining(pool)
+    fails(pool.attempts[0], Unreachable("refused"))
+    assert result and result[0].check(ValueError)
+    assert not any(pool._joining_on.values())
+    _, result = joining(pool)  # it is b's turn
+    assert result and result[0].check(ValueError)
+    assert not any(pool._joining_on.values())
+
+
+def test_an_attempt_that_cannot_begin_beside_another_one_ends_that_too(pool):
+    from crossbar_cluster.proxy.race import RIVAL_AFTER_S
+
+    for backend_id in "ab":
+        pool.up(backend_id)
+    _, result = joining(pool)
+
+    def broken(backend, session):
+        raise ValueError("a configuration without sense")
+
+    pool._connect = broken
+    pool.clock.advance(RIVAL_AFTER_S)
+    assert result and result[0].check(ValueError)
+    assert pool.attempts[0].disconnected
+    assert not any(pool._joining_on.values())

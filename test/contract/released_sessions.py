@@ -219,6 +219,53 @@ def test_what_keeps_a_tls_connection_alive_is_set_on_the_socket_below(layers):
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == NODES.idle_s
 
 
+@pytest.fixture
+def wire():
+    """The near end of a TCP connection."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as port,
+        socket.create_connection(port.getsockname()) as near,
+        port.accept()[0],
+    ):
+        yield near
+
+
+def unacknowledged_ms(sock):
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+
+
+@pytest.mark.parametrize("kind", ["client", "service"])
+def test_a_router_that_does_not_read_for_a_while_keeps_those_who_have_joined(wire, kind):
+    """Looks notice that it is gone; before it has let a client in, nothing else does."""
+    from crossbar_cluster.node.backend_session import BackendSession
+
+    client = BackendSession(Backend("a", {}), handshake(), Client(), Clock()) if kind == "client" else None
+    session, router = client or service_session(), Router()
+    router.network.getHandle = lambda: wire
+    router.connect(session)
+    router.accept()
+    router.greet()
+    assert unacknowledged_ms(wire) == 8000
+    router.says(welcome())
+    assert unacknowledged_ms(wire) == 60000
+    assert wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == NODES.idle_s
+
+
+def test_a_link_is_ended_as_soon_as_before(wire):
+    from crossbar_cluster.node.backend_session import BackendSession
+
+    said = handshake()
+    said.linked_worker = "worker1"
+    session, router = BackendSession(Backend("a", {}), said, Client(), Clock()), Router()
+    router.network.getHandle = lambda: wire
+    router.connect(session)
+    router.accept()
+    router.greet()
+    router.says(welcome())
+    assert session._session_id == 7
+    assert unacknowledged_ms(wire) == 8000
+
+
 def test_what_is_no_tcp_connection_is_left_alone():
     keep_alive(StringTransport())
     keep_alive(None)
