@@ -45,8 +45,11 @@ def key_files(directory: str, counts: Callable[[str], bool]) -> Iterator[str]:
 
 
 def read_text(file: str) -> str:
-    """Read a key file; wait for nobody. :raises OSError: :raises ValueError: it is no text, or too long."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    """Read a key file; wait for nobody. It may be a symbolic link, as in what Kubernetes mounts.
+
+    :raises OSError: :raises ValueError: it is no text, or too long.
+    """
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb", buffering=0) as opened:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(f"{file} is no regular file")

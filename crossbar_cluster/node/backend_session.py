@@ -16,6 +16,7 @@ from autobahn.wamp.role import DEFAULT_CLIENT_ROLES
 from twisted.internet.defer import Deferred
 
 from crossbar_cluster.core.proof import METHOD
+from crossbar_cluster.core.router import RLINK_ROLE
 from crossbar_cluster.node.attempt import Attempt, TurnedAway
 from crossbar_cluster.node.handshake import Handshake, NotJoined, Refused, Unreachable, WrongRouter
 
@@ -59,6 +60,8 @@ class BackendSession:
         self.backend = backend
         #: fires with the WELCOME, a trial with the CHALLENGE that has been found right; fails with `NotJoined`
         self.joined: Deferred[Any] = Deferred()
+        #: of a link, which is read in other turns than clients (`node.pacing`), whatever their roles are called
+        self._authrole = RLINK_ROLE if handshake.linked_worker is not None else None
         self._handshake = handshake
         self._client = client
         self._clock = clock

@@ -10,6 +10,7 @@ from autobahn.wamp.serializer import CBORSerializer
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint
 
 from crossbar_cluster.node.backend_session import BackendSession
+from crossbar_cluster.node.pacing import paced
 
 
 def resolving_endpoint(reactor: Any, config: Any) -> HostnameEndpoint | None:
@@ -32,4 +33,4 @@ def connect(session: BackendSession, reactor: Any, host: str, port: int, within_
     endpoint = named or TCP4ClientEndpoint(reactor, host, port, timeout=within_s)  # takes IPv6 addresses, too
     factory = WampRawSocketClientFactory(lambda: session, serializer=CBORSerializer())
     factory.noisy = False
-    session.connect(endpoint.connect(factory))
+    session.connect(endpoint.connect(paced(factory)))

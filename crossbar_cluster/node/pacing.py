@@ -6,8 +6,9 @@ and is not read meanwhile. A lane has `TURN_S` in each turn of the loop, for all
 little is served at once, and so is everything that is no client's: looks, links, the uplink, pings, timers.
 
 `PacedWebSocket` and `PacedRawSocket` are mixed into the release's server protocols (`crossbar/router/protocol.py`), of
-proxies as of routers and masters, and by `paced` into a proxy's end of a client's connection to its router. What has
-been sent may also be held back for another reason, such as a router that does not read: see `Reading.hold`.
+proxies as of routers and masters, and by `paced` into a proxy's end of a client's connection to its router, and into
+the end of a link that has dialled. What has been sent may also be held back for another reason, such as a router that
+does not read: see `Reading.hold`.
 """
 
 from __future__ import annotations
@@ -397,9 +398,9 @@ def _is_without_session(protocol: Any) -> bool:
 
 
 def paced(factory: Any) -> Any:
-    """Let a proxy's connections to routers handle in turns what they receive.
+    """Let connections to routers handle in turns what they receive.
 
-    :param factory: Autobahn's, of a connection for one client. One of WebSocket is left alone.
+    :param factory: Autobahn's, of a connection for one client, or of a link. One of WebSocket is left alone.
     """
     from autobahn.twisted.rawsocket import WampRawSocketClientProtocol  # not in a process that uses asyncio
 

@@ -1,6 +1,9 @@
 """What a proxy makes of looks that fail: it asks itself first. Time and connections are in the test's hands."""
 
 import errno
+import socket
+import struct
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -414,3 +417,52 @@ def test_routers_say_it_in_these_words():
     from crossbar_cluster.node import backend_auth
 
     assert f'"{ENDING}: ' in inspect.getsource(backend_auth)
+
+
+# -- what the kernel says ----------------------------------------------------------------------------------------------
+
+
+def told_of(port):
+    """What an attempt at a port of this host is told. :returns: its NotJoined."""
+    import time
+
+    from autobahn.twisted.rawsocket import WampRawSocketClientFactory
+    from autobahn.wamp.serializer import CBORSerializer
+    from twisted.internet import reactor
+    from twisted.internet.endpoints import TCP4ClientEndpoint
+
+    from crossbar_cluster.node.attempt import Attempt
+
+    told, deadline_s = [], time.monotonic() + 10
+    factory = WampRawSocketClientFactory(lambda: None, CBORSerializer())
+    Attempt(told.append).begin(TCP4ClientEndpoint(reactor, "127.0.0.1", port, timeout=5).connect(factory))
+    while not told and time.monotonic() < deadline_s:
+        reactor.iterate(0.01)
+    return told[0]
+
+
+@pytest.mark.parametrize("how", ["closed", "reset"])
+def test_whoever_accepts_and_ends_it_is_there(how):
+    from crossbar_cluster.node.attempt import TurnedAway
+
+    def accept_and_end():
+        connection, _ = port.accept()
+        if how == "reset":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as port:
+        accepting = threading.Thread(target=accept_and_end)
+        accepting.start()
+        assert isinstance(told_of(port.getsockname()[1]), TurnedAway)
+        accepting.join()
+
+
+def test_where_a_process_has_ended_nobody_is():
+    from crossbar_cluster.node.attempt import TurnedAway
+    from crossbar_cluster.node.handshake import Unreachable
+
+    with socket.create_server(("127.0.0.1", 0)) as port:
+        number = port.getsockname()[1]
+    told = told_of(number)
+    assert isinstance(told, Unreachable) and not isinstance(told, TurnedAway)

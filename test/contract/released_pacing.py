@@ -2,12 +2,15 @@
 
 import random
 import sys
+from types import SimpleNamespace
 
 import pytest
 from autobahn.twisted import websocket  # noqa: F401  it makes Autobahn use Twisted
-from autobahn.wamp.message import Publish
+from autobahn.wamp.message import Publish, Welcome
+from autobahn.wamp.role import RoleBrokerFeatures, RoleDealerFeatures
 from autobahn.wamp.serializer import CBORSerializer, JsonSerializer
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -17,7 +20,9 @@ from txaio import make_logger
 from crossbar.router.protocol import WampRawSocketServerFactory, WampWebSocketServerFactory
 from crossbar_cluster.core.limits import DEFAULTS
 from crossbar_cluster.core.metrics import LIMITS_MET, Metrics
-from crossbar_cluster.node import pacing
+from crossbar_cluster.node import connecting, pacing
+from crossbar_cluster.node.backend_session import BackendSession
+from crossbar_cluster.node.handshake import Handshake, Principal, ProxyNode
 from crossbar_cluster.node.pacing import SLICE_S, TURN_S, Lane
 
 TURN = 0.001
@@ -202,6 +207,54 @@ def test_a_link_has_a_whole_turn(time, clock):
     turn(clock)
     assert len(link.got) - had == PER_TURN
     assert len(other.got) == PER_SLICE
+
+
+class DialledLink(Connection):
+    """The end of a link that has dialled."""
+
+    def __init__(self, time):
+        proxy = ProxyNode("router2", SimpleNamespace(public="aa" * 32))
+        handshake = Handshake(proxy, Principal("realm1", "x", "rlink"), None, None, linked_worker="worker1")
+        self.session = BackendSession(
+            SimpleNamespace(heard_s=0.0), handshake, SimpleNamespace(forward=self.took), Clock()
+        )
+        self.time, self.taken, self.is_websocket = time, [], False
+        self.transport = StringTransport()
+        endpoint = SimpleNamespace(connect=self.connected)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(connecting, "TCP4ClientEndpoint", lambda *args, **kwargs: endpoint)
+            connecting.connect(self.session, None, "127.0.0.1", 1, 1.0)
+        self.protocol.dataReceived(bytes([0x7F, 0xF0 | CBORSerializer.RAWSOCKET_SERIALIZER_ID, 0, 0]))
+        roles = {"broker": RoleBrokerFeatures(), "dealer": RoleDealerFeatures()}
+        payload, _ = CBORSerializer().serialize(Welcome(7, roles, realm="realm1"))
+        self.protocol.dataReceived(len(payload).to_bytes(4, "big") + payload)
+
+    def connected(self, factory):
+        self.protocol = factory.buildProtocol(None)
+        self.protocol.makeConnection(self.transport)
+        return succeed(self.protocol)
+
+    def took(self, message):
+        self.time.now_s += EACH_S
+        self.taken.append(message.request)
+
+    @property
+    def got(self):
+        return self.taken
+
+
+def test_the_end_of_a_link_that_has_dialled_is_read_in_turns_as_well_and_has_a_whole_one(time, clock):
+    link = DialledLink(time)
+    link.send(*range(1, 101))
+    assert len(link.got) == PER_SLICE and not link.is_read
+    other = Connection(False, time).send(*range(1, 101))
+    had = len(link.got)
+    turn(clock)
+    assert len(link.got) - had == PER_TURN
+    assert len(other.got) == PER_SLICE
+    for _ in range(20):
+        turn(clock)
+    assert link.got == list(range(1, 101)) and link.is_read
 
 
 def test_what_is_held_back_is_handled_once_that_is_over(connect, clock):
