@@ -49,7 +49,7 @@ JOIN_WITHIN_S = 30.0
 
 
 #: Waits for a client that reads, but more slowly than it is sent to.
-MOST_UNSENT_BYTES = 64 * 2**20
+MOST_UNSENT_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)

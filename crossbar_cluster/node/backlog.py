@@ -34,7 +34,7 @@ DROPPED_WITHIN_S = 4.0
 #: Who is told to go is gone by then, however much of what it is being sent it has yet to take.
 LEAVE_WITHIN_S = 30.0
 #: Who is over its limit has taken something within that, or is closed.
-LOOK_S = 5.0
+LOOK_S = 2.0
 #: Between looks, as it is written to, at what it has taken.
 GLANCE_S = 1.0
 
