@@ -393,7 +393,7 @@ def _end(protocol: Any, ended: Callable[[], None], reason: Any) -> None:
 
 
 def _is_without_session(protocol: Any) -> bool:
-    """Whether nobody has joined there. (A proxy's own connections to routers are not meant: those it has made.)"""
+    """Whether nobody has joined there. On a proxy's own connection to a router: whether its WELCOME has not come."""
     return getattr(protocol._session, "_session_id", None) is None
 
 
